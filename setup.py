@@ -1,0 +1,47 @@
+"""The package t5like; tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "t5like/__init__.py").read_text(encoding="utf-8"))[1]
+
+setup(
+    name="t5like",
+    version=VERSION,
+    description="Train and fine-tune the models between BERT and T5, in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["t5like", "t5like.*"]),
+    package_data={"t5like": ["py.typed"]},
+    python_requires=">=3.11",
+    # Lower bounds are the versions this code was run with. On Python 3.11 pip resolves JAX to 0.10, on 3.12 to a later
+    # one; both are tested.
+    install_requires=[
+        "absl-py>=2.1",
+        "flax>=0.12.8",
+        "grain>=0.2.18",
+        "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
+        "jax>=0.10.2",
+        "numpy>=2.1",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "rich>=13",
+        "scikit-learn>=1.5",
+        "sentencepiece>=0.2.3",  # earlier ones cannot decode numpy ids
+        "tensorboardX>=2.6.4",
+        "tensorflow-datasets>=4.9.10",
+        "tyro>=1.0,<2",
+        "zstandard>=0.23",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "gpu": ["jax[cuda13]>=0.10.2"],
+        "convert": ["safetensors>=0.5", "tokenizers>=0.21"],
+        "test": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8", "ruff>=0.12"],
+    },
+    entry_points={"console_scripts": ["t5like = t5like.cli:main"]},
+)

@@ -1,0 +1,60 @@
+"""The command `t5like`: picks an entry point and imports only that one."""
+
+import difflib
+import importlib
+import sys
+
+from t5like import __version__
+from t5like.errors import UserError, run_entry
+
+COMMANDS = {
+    "pretrain": "train a model on text",
+    "finetune": "fine-tune a trained model on a task",
+    "evaluate": "measure a trained model on a task or on held-out text",
+    "generate": "let a trained model write",
+}
+
+
+def usage() -> str:
+    """Returns the text of `t5like --help`."""
+    lines = [f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: t5like COMMAND [CONFIG.py] [--workdir DIR] [--print_config] [--path.to.field VALUE ...]",
+            "",
+            "Train and fine-tune the models between BERT and T5, in JAX.",
+            "",
+            *lines,
+            "",
+            "`t5like COMMAND CONFIG.py --help` lists every field of a config.",
+            "Exit codes: 0 done, 2 something given cannot work, 130 interrupted.",
+        ]
+    )
+
+
+def dispatch(argv: list[str]) -> None:
+    """Runs the entry point that argv names with the rest of argv.
+
+    Raises:
+      UserError: if there is no such command.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if argv[0] == "--version":
+        print(f"t5like {__version__}")
+        return
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."
+        raise UserError(f"There is no command {argv[0]!r}; {hint}")
+    importlib.import_module(f"t5like.{argv[0]}").main(argv[1:])
+
+
+def main() -> int:
+    """Returns the exit code; the console script's entry."""
+    return run_entry(dispatch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

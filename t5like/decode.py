@@ -1,0 +1,52 @@
+"""Greedy decoding with a key-value cache, compiled once per shape."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t5like.models.transformer import DecodingState, Transformer
+
+PyTree = Any
+
+
+def greedy_decode(
+    model: Transformer,
+    params: PyTree,
+    tokens: jax.Array,
+    segment_ids: jax.Array,
+    *,
+    eos_id: int,
+    max_length: int,
+) -> jax.Array:
+    """Returns the most likely next token again and again, [batch, max_length] int32, zeros after the end mark.
+
+    Stops early when every row has ended. Equal to the argmax of a teacher-forced pass over its own output.
+
+    Args:
+      tokens: [batch, inputs_length] int32 encoder inputs.
+      segment_ids: [batch, inputs_length] int32, 0 where padded.
+      max_length: most tokens to decode, end mark included.
+    """
+    variables = {"params": params}
+    logits, state = model.apply(variables, tokens, segment_ids, max_length, method=Transformer.start_decoding)
+    batch = tokens.shape[0]
+
+    def goes_on(carry: tuple[jax.Array, DecodingState, jax.Array, jax.Array]) -> jax.Array:
+        _, state, _, has_ended = carry
+        return (state.position <= max_length) & ~jnp.all(has_ended)
+
+    def decode_one(carry: tuple[jax.Array, DecodingState, jax.Array, jax.Array]) -> tuple:
+        logits, state, decoded, has_ended = carry
+        next_token = jnp.where(has_ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        decoded = jax.lax.dynamic_update_slice_in_dim(
+            decoded, next_token[:, None], state.position - 1, axis=1
+        )
+        has_ended |= next_token == eos_id
+        logits, state = model.apply(variables, next_token, state, method=Transformer.decode_step)
+        return logits, state, decoded, has_ended
+
+    decoded = jnp.zeros((batch, max_length), jnp.int32)
+    # A row of padding alone (the filling of a last batch) has nothing to say.
+    has_ended = jnp.all(segment_ids == 0, axis=1)
+    return jax.lax.while_loop(goes_on, decode_one, (logits, state, decoded, has_ended))[2]

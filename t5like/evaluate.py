@@ -1,0 +1,142 @@
+"""Entry point: measure a trained model on a task, or on held-out text.
+
+t5like evaluate --init runs/sst2                                        as its own run was evaluated
+t5like evaluate --init runs/sst2 --task glue/sst2 --data_dir GLUE       on a task
+t5like evaluate --init runs/books --data my_text/                       on text
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+
+from t5like import outcome
+from t5like import workdir as workdirs
+from t5like.config import CommandLine, from_dict, parse_command_line, to_json
+from t5like.data.documents import read_documents
+from t5like.data.pipeline import held_out_rows
+from t5like.errors import UserError, run_entry
+from t5like.evaluation import (
+    NUM_SAMPLES,
+    Sample,
+    TaskEvaluation,
+    held_out_loss,
+    span_samples,
+    task_scores,
+    unigram_score,
+)
+from t5like.finetune import Finetune, tokenize
+from t5like.outcome import Score
+from t5like.pretrain import Pretrain, read_text
+from t5like.sharding import AxisRules, MeshShape
+from t5like.tasks import find_task
+from t5like.training import Placement, place
+
+COMMAND = "t5like evaluate"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """What to measure, of which model; what is left out is taken from the model's own run."""
+
+    init: str | None = None
+    """Workdir of the run whose newest checkpoint is measured."""
+    task: str | None = None
+    """Which task, as suite/name."""
+    data_dir: str | None = None
+    """Folder of the task's official files."""
+    data: str | None = None
+    """Held-out text for the loss of the pretraining objective: a file, folder, glob, or tfds:name."""
+    split: str = "validation"
+    """Which split of the task."""
+    batch_size: int = 32
+    max_examples: int | None = None
+    """Examples or rows to use, at most; None: all."""
+    mesh: MeshShape = MeshShape()
+    rules: AxisRules = AxisRules()
+
+
+def main(argv: list[str]) -> None:
+    """Prints the scores; with --workdir, writes evaluation.json and samples.json there too."""
+    config, options = parse_command_line(argv, command=COMMAND, config_class=Evaluate, default=Evaluate())
+    if options.prints_config:
+        print(to_json(config))
+        return
+    evaluate(config, options)
+
+
+def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
+    """Returns the scores, having printed them.
+
+    Raises:
+      UserError: for input that cannot work; nothing has been written then.
+    """
+    if config.init is None:
+        raise UserError(f"{COMMAND} needs --init, the workdir of the run to measure.")
+    init = workdirs.load_model(Path(config.init))
+    trained_as = from_dict(workdirs.read_json(init.workdir / "config.json"))
+    placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
+    with jax.set_mesh(placement.mesh):
+        if config.task is not None or (config.data is None and isinstance(trained_as, Finetune)):
+            scores, samples = measure_task(config, init, trained_as, placement)
+        else:
+            scores, samples = measure_text(config, init, trained_as, placement)
+    outcome.print_scores(scores)
+    if options.workdir is not None:
+        outcome.write_outcome(options.workdir, init.step, scores, samples)
+    return scores
+
+
+def measure_task(
+    config: Evaluate, init: workdirs.TrainedModel, trained_as: object, placement: Placement
+) -> tuple[list[Score], list[Sample]]:
+    """Returns the scores of a task beside the majority class, and some answers."""
+    own = trained_as if isinstance(trained_as, Finetune) else Finetune()
+    task = find_task(config.task or own.task or "")
+    data_dir = config.data_dir or own.data_dir
+    examples = task.load(config.split, Path(data_dir) if data_dir else None)[: config.max_examples]
+    task_evaluation = TaskEvaluation(
+        placement.model,
+        task,
+        examples,
+        tokenize(examples, own.objective, init.vocabulary),
+        vocabulary=init.vocabulary,
+        batch_size=config.batch_size,
+        sharding=placement.batch,
+    )
+    metrics = task_evaluation(init.restore(placement.params))
+    return task_scores(task, examples, metrics), task_evaluation.samples[:NUM_SAMPLES]
+
+
+def measure_text(
+    config: Evaluate, init: workdirs.TrainedModel, trained_as: object, placement: Placement
+) -> tuple[list[Score], list[Sample]]:
+    """Returns the held-out loss beside the unigram entropy of the same tokens, and some filled spans."""
+    if not isinstance(trained_as, Pretrain):
+        raise UserError(
+            f"{init.workdir} was fine-tuned on a task; give --task, or the workdir of a pretraining run."
+        )
+    if config.data is None:
+        documents = read_text(trained_as).held_out
+    else:
+        documents = read_documents(config.data, split="validation", text_field=trained_as.text_field)
+    rows = held_out_rows(
+        documents,
+        vocabulary=init.vocabulary,
+        objective=trained_as.objective,
+        seed=trained_as.seed,
+        max_rows=config.max_examples or trained_as.max_eval_rows,
+    )
+    params = init.restore(placement.params)
+    loss = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
+    samples = span_samples(
+        placement.model, params, rows, vocabulary=init.vocabulary, sharding=placement.batch
+    )
+    return [unigram_score(loss(params), rows)], samples
+
+
+if __name__ == "__main__":
+    from t5like import evaluate as this_module  # so that configs name t5like.evaluate, not __main__
+
+    sys.exit(run_entry(this_module.main))

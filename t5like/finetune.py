@@ -1,0 +1,125 @@
+"""Entry point: fine-tune a pretrained model on a task, text to text.
+
+t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs/books --workdir runs/sst2
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from t5like import outcome
+from t5like import workdir as workdirs
+from t5like.batch import Features
+from t5like.config import parse_command_line, to_json
+from t5like.data.pipeline import finetuning_batches
+from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError, run_entry
+from t5like.evaluation import NUM_SAMPLES, TaskEvaluation, task_scores
+from t5like.loop import Evaluator
+from t5like.objectives.text_to_text import TextToText
+from t5like.optim.adamw import AdamW
+from t5like.optim.base import Optimizer
+from t5like.optim.schedules import Linear
+from t5like.tasks import find_task
+from t5like.tasks.base import Example
+from t5like.training import TrainingConfig, place, train
+
+COMMAND = "t5like finetune"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetune(TrainingConfig):
+    """Everything that decides a fine-tuning run; the model comes from `init`."""
+
+    task: str | None = None
+    """Which task, as suite/name: glue/sst2, embedded/docstrings, ..."""
+    init: str | None = None
+    """Workdir of the run to start from."""
+    data_dir: str | None = None
+    """Folder of the task's official files; None takes them from TFDS, or from where the task itself says."""
+    objective: TextToText = TextToText(inputs_length=128, targets_length=16)
+    dropout_rate: float = 0.1
+    max_eval_examples: int | None = None
+    """Validation examples that each evaluation uses, at most; None: all."""
+
+    # Fields of TrainingConfig with values that suit a small task.
+    optimizer: Optimizer = AdamW(schedule=Linear(peak=5e-4, warmup_steps=50))
+    num_steps: int = 1000
+    batch_size: int = 32
+    z_loss: float = 0.0
+
+
+def main(argv: list[str]) -> None:
+    """Fine-tunes what the command line says, and writes the report."""
+    config, options = parse_command_line(argv, command=COMMAND, config_class=Finetune, default=Finetune())
+    if options.prints_config:
+        print(to_json(config))
+        return
+    if options.workdir is None:
+        raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
+    finetune(config, options.workdir)
+
+
+def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
+    """Fine-tunes or resumes the run of a workdir; returns its evaluation as written to evaluation.json.
+
+    Raises:
+      UserError: for input that cannot work; nothing has been written then.
+    """
+    if config.task is None:
+        raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
+    if config.init is None:
+        raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
+    task = find_task(config.task)
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    is_known = workdirs.check_owner(workdir, config)
+    init = workdirs.load_model(Path(config.init))
+    train_examples = task.load("train", data_dir)
+    examples = task.load("validation", data_dir)[: config.max_eval_examples]
+    vocabulary = init.vocabulary
+    model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
+    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+
+    evaluate = TaskEvaluation(
+        placement.model,
+        task,
+        examples,
+        tokenize(examples, config.objective, vocabulary),
+        vocabulary=vocabulary,
+        batch_size=config.batch_size,
+        sharding=placement.batch,
+    )
+    train(
+        config,
+        placement,
+        finetuning_batches(
+            tokenize(train_examples, config.objective, vocabulary),
+            batch_size=config.batch_size,
+            seed=config.seed,
+        ),
+        workdir=workdir,
+        vocabulary=vocabulary,
+        evaluators=(Evaluator(config.eval_every_steps, evaluate),),
+        init_params=None if is_known else init.restore(placement.params),
+        description=f"fine-tuning {task.name}",
+    )
+    scores = task_scores(task, examples, outcome.last_validation(workdir))
+    return outcome.conclude(workdir, scores, evaluate.samples[:NUM_SAMPLES])
+
+
+def tokenize(examples: Sequence[Example], objective: TextToText, vocabulary: Vocabulary) -> list[Features]:
+    """Returns the rows of all examples, in order."""
+    inputs = vocabulary.encode_batch([example.inputs for example in examples])
+    targets = vocabulary.encode_batch([example.targets for example in examples])
+    return [
+        objective(i, t, vocabulary.special_tokens, example.index)
+        for i, t, example in zip(inputs, targets, examples, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    from t5like import finetune as this_module  # so that configs name t5like.finetune, not __main__
+
+    sys.exit(run_entry(this_module.main))

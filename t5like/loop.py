@@ -1,0 +1,132 @@
+"""The one training loop."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from t5like.batch import Features, without_ids
+from t5like.checkpoint import Checkpoints
+from t5like.metrics_log import MetricsLog
+from t5like.progress import Progress
+from t5like.train_step import TrainState
+
+Metrics = Mapping[str, float]
+
+
+class BatchIterator(Protocol):
+    """An endless stream of batches with a small JSON-able cursor; Grain's iterators are of this kind."""
+
+    def __next__(self) -> Features: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Evaluator(NamedTuple):
+    """What is measured on the way: `evaluate(params)` at every multiple of `every_steps`, and at the end."""
+
+    every_steps: int
+    evaluate: Callable[[Any], Metrics]
+
+
+class Update(NamedTuple):
+    """An update that has been dispatched and perhaps not yet computed."""
+
+    step: int  # of the state it makes
+    metrics: dict[str, jax.Array]
+    input_wait_seconds: float
+
+
+def fit(
+    state: TrainState,
+    batches: BatchIterator,
+    *,
+    step_function: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]],
+    put_batch: Callable[[Features], dict[str, jax.Array]],
+    num_steps: int,
+    evaluators: tuple[Evaluator, ...],
+    checkpoints: Checkpoints,
+    checkpoint_every_steps: int,
+    run: dict[str, Any],
+    log: MetricsLog,
+    log_every_steps: int,
+    progress: Progress,
+) -> TrainState:
+    """Returns the state after `num_steps` updates in all, counting those before a restart.
+
+    The order at step n, which a test holds:
+      1. evaluate state n
+      2. checkpoint state n with the data cursor that gives batch n
+      3. take batch n
+      4. dispatch step n
+      5. report update n-1, whose metrics are ready by now, while step n computes
+    """
+    start = restored = int(state.step)
+    reporter = Reporter(log, progress, log_every_steps, num_steps)
+    for step in range(start, num_steps + 1):
+        is_last = step == num_steps
+        # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
+        for evaluator in evaluators:  # 1
+            if step % evaluator.every_steps == 0 or is_last:
+                reporter.report()
+                metrics = evaluator.evaluate(state.params)
+                log.write("validation", step, metrics)
+                progress.note(
+                    f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+                )
+                reporter.restart_clock()
+        if (step % checkpoint_every_steps == 0 and step != restored) or is_last:  # 2
+            reporter.report()
+            checkpoints.save(step, state, {**run, "cursor": batches.get_state()})
+        if is_last:
+            break
+        waiting_since = time.perf_counter()
+        batch = next(batches)  # 3
+        input_wait_seconds = time.perf_counter() - waiting_since
+        arrays = put_batch(without_ids(batch))
+        state, metrics_of_step = step_function(state, arrays)  # 4
+        if step == start:
+            reporter.restart_clock()  # compiling is over; throughput is of computing
+        reporter.report()  # 5
+        reporter.add(Update(step + 1, metrics_of_step, input_wait_seconds))
+    checkpoints.wait()
+    return state
+
+
+class Reporter:
+    """Reads the metrics of dispatched updates and writes the rows that are due."""
+
+    def __init__(self, log: MetricsLog, progress: Progress, log_every_steps: int, num_steps: int):
+        self._log, self._progress = log, progress
+        self._log_every_steps, self._num_steps = log_every_steps, num_steps
+        self._updates: list[Update] = []
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves what has passed since the last report out of the throughput."""
+        self._clock = time.perf_counter()
+
+    def add(self, update: Update) -> None:
+        """Takes note of an update that has just been dispatched."""
+        self._updates.append(update)
+
+    def report(self) -> None:
+        """Writes the newest update's row if its turn has come; throughput is the mean since the last row."""
+        if not self._updates:
+            return
+        newest = self._updates[-1]
+        jax.block_until_ready(newest.metrics)  # so that no more than one step is ever ahead of us
+        if newest.step % self._log_every_steps and newest.step != self._num_steps:
+            return
+        row = {name: float(value) for name, value in jax.device_get(newest.metrics).items()}
+        seconds = time.perf_counter() - self._clock
+        tokens = np.sum(jax.device_get([update.metrics["real_tokens"] for update in self._updates]))
+        row["tokens_per_second"] = float(tokens) / seconds
+        row["step_seconds"] = seconds / len(self._updates)
+        row["input_wait_seconds"] = sum(u.input_wait_seconds for u in self._updates) / len(self._updates)
+        self._updates.clear()
+        self.restart_clock()
+        self._log.write("train", newest.step, row)
+        self._progress.update(newest.step, row)

@@ -1,0 +1,124 @@
+"""Dense, norm, embedding, MLP and dropout: the parts of a layer that know nothing of attention.
+
+Parameters are declared with the logical names of their axes; `t5like.sharding` maps those to the mesh.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5like.models.config import TransformerConfig
+
+Initializer = Callable[..., jax.Array]
+
+# T5's scales (t5x layers): plain normal for projections of attention, truncated normal for the MLP and the head.
+fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+fan_in_truncated_normal = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+    "silu": jax.nn.silu,
+    "linear": lambda x: x,
+}
+
+
+def dropout(
+    x: jax.Array, rate: float, key: jax.Array | None, *, broadcast_axes: tuple[int, ...] = ()
+) -> jax.Array:
+    """Returns x with a share `rate` of it zeroed and the rest scaled up; x itself where key is None.
+
+    Args:
+      x: any shape and float dtype.
+      broadcast_axes: axes along which one draw serves all positions, as T5 does along length.
+    """
+    if key is None or rate == 0.0:
+        return x
+    axes = {axis % x.ndim for axis in broadcast_axes}
+    shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
+    scale = jnp.where(jax.random.bernoulli(key, 1.0 - rate, shape), 1.0 / (1.0 - rate), 0.0)
+    return x * scale.astype(x.dtype)
+
+
+def split_key(key: jax.Array | None, num: int) -> list[jax.Array | None]:
+    """Returns `num` independent keys, or as many Nones where there is no key (no dropout)."""
+    return [None] * num if key is None else list(jax.random.split(key, num))
+
+
+class Dense(nn.Module):
+    """A linear map of the last axis without bias; the kernel is [inputs, outputs] float32."""
+
+    num_outputs: int
+    axes: tuple[str, str]
+    kernel_init: Initializer
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.num_outputs)
+        kernel = self.param(
+            "kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), shape, jnp.float32
+        )
+        return jnp.dot(x, kernel.astype(self.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a scale, no mean and no bias, computed in float32.
+
+    Source: Zhang and Sennrich 2019.
+    """
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return (y * scale).astype(x.dtype)
+
+
+class Embedding(nn.Module):
+    """The token table [vocab, embed] float32, read by rows going in and by columns as a tied head."""
+
+    num_embeddings: int
+    embed_dim: int
+    dtype: str
+
+    def setup(self) -> None:
+        init = nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ("vocab", "embed"))
+        self.embedding = self.param("embedding", init, (self.num_embeddings, self.embed_dim), jnp.float32)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        # [batch, length] -> [batch, length, embed]
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """Returns logits [batch, length, vocab] in float32, whatever the dtype of x."""
+        return jnp.dot(x, self.embedding.astype(self.dtype).T, preferred_element_type=jnp.float32)
+
+
+class MLP(nn.Module):
+    """One hidden layer, gated where the config names two activations."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
+        c = self.config
+        hidden: jax.Array | None = None
+        for i, name in enumerate(c.mlp_activations):
+            # wi for a plain MLP, wi_0 and wi_1 for a gated one: the names public checkpoints use
+            kernel_name = "wi" if len(c.mlp_activations) == 1 else f"wi_{i}"
+            wi = Dense(
+                c.mlp_dim, ("embed", "mlp"), fan_in_truncated_normal, c.compute_dtype, name=kernel_name
+            )
+            branch = ACTIVATIONS[name](wi(x))  # [batch, length, embed] -> [batch, length, mlp]
+            hidden = branch if hidden is None else hidden * branch
+        assert hidden is not None
+        hidden = dropout(hidden, c.dropout_rate, dropout_key, broadcast_axes=(-2,))
+        wo = Dense(c.embed_dim, ("mlp", "embed"), fan_in_truncated_normal, c.compute_dtype, name="wo")
+        return wo(hidden)  # [batch, length, mlp] -> [batch, length, embed]

@@ -1,0 +1,54 @@
+"""How a run ends: its scores beside their baselines and some samples, printed, written down and put in a report."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from t5like.metrics_log import METRICS_FILE, read_metrics
+from t5like.report import write_report
+from t5like.workdir import write_json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """One measured figure and what it has to beat."""
+
+    name: str
+    value: float
+    unit: str
+    baseline: float | None = None
+    baseline_name: str | None = None
+    higher_is_better: bool = True
+
+
+def last_validation(workdir: Path) -> dict[str, Any]:
+    """Returns the newest validation row of a run's log: step and metrics."""
+    return [row for row in read_metrics(workdir / METRICS_FILE) if row["split"] == "validation"][-1]
+
+
+def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Any]) -> dict[str, Any]:
+    """Writes evaluation.json, samples.json and report.html, prints the scores; returns the evaluation."""
+    evaluation = write_outcome(workdir, last_validation(workdir)["step"], scores, samples)
+    report = write_report(workdir)
+    print_scores(scores)
+    print(f"report: {report}")
+    return evaluation
+
+
+def write_outcome(
+    workdir: Path, step: int, scores: Sequence[Score], samples: Sequence[Any]
+) -> dict[str, Any]:
+    """Writes evaluation.json and samples.json; returns the evaluation."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    evaluation = {"step": step, "rows": [dataclasses.asdict(score) for score in scores]}
+    write_json(workdir / "evaluation.json", evaluation)
+    write_json(workdir / "samples.json", [sample._asdict() for sample in samples])
+    return evaluation
+
+
+def print_scores(scores: Sequence[Score]) -> None:
+    """Prints one line a score, with its baseline."""
+    for score in scores:
+        beside = "" if score.baseline is None else f"   ({score.baseline_name}: {score.baseline:.4g})"
+        print(f"{score.name}: {score.value:.4g} {score.unit}{beside}")

@@ -1,0 +1,177 @@
+"""Entry point: train a model on text, from scratch or from another run's parameters.
+
+t5like pretrain configs/tiny.py --workdir runs/tiny --optimizer.schedule.peak 2e-3
+"""
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from t5like import outcome
+from t5like import workdir as workdirs
+from t5like.config import parse_command_line, to_json
+from t5like.data import documents as documents_of
+from t5like.data.pipeline import held_out_rows, pretraining_batches
+from t5like.data.vocabulary import Vocabulary, train_vocabulary
+from t5like.errors import UserError, run_entry
+from t5like.evaluation import held_out_loss, span_samples, unigram_score
+from t5like.loop import Evaluator
+from t5like.models.config import TransformerConfig
+from t5like.objectives.span_corruption import SpanCorruption
+from t5like.training import TrainingConfig, place, train
+
+COMMAND = "t5like pretrain"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrain(TrainingConfig):
+    """Everything that decides a pretraining run."""
+
+    model: TransformerConfig
+    objective: SpanCorruption
+    data: str = documents_of.EMBEDDED
+    """Text to train on: embedded, a file, folder or glob (.txt, .md, .jsonl, plain, .gz or .zst), or tfds:name."""
+    validation_data: str | None = None
+    """Held-out text, as `data`; None takes the data's own validation split, or holds out one document in fifty."""
+    text_field: str = "text"
+    """The field that holds the text in .jsonl files and TFDS data sets."""
+    vocabulary: str | None = None
+    """A SentencePiece model; None trains one on the training text."""
+    vocabulary_size: int = 4096
+    """Pieces of a vocabulary that is trained, sentinels not counted."""
+    vocabulary_extra_ids: int = 100
+    """Sentinels added to the vocabulary."""
+    init: str | None = None
+    """Workdir of an earlier run whose parameters and vocabulary to start from; None draws fresh ones."""
+    max_eval_rows: int = 256
+    """Held-out rows that each evaluation uses, at most."""
+
+
+class TextSplits(NamedTuple):
+    """Training and held-out documents."""
+
+    train: Sequence[str]
+    held_out: Sequence[str]
+
+
+def main(argv: list[str]) -> None:
+    """Trains what the command line says, and writes the report."""
+    config, options = parse_command_line(argv, command=COMMAND, config_class=Pretrain)
+    if options.prints_config:
+        print(to_json(config))
+        return
+    if options.workdir is None:
+        raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
+    pretrain(config, options.workdir)
+
+
+def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
+    """Trains or resumes the run of a workdir; returns its evaluation as written to evaluation.json.
+
+    Raises:
+      UserError: for input that cannot work; nothing has been written then.
+    """
+    is_known = workdirs.check_owner(workdir, config)
+    init = workdirs.load_model(Path(config.init)) if config.init else None
+    text = read_text(config)
+    if is_known:
+        vocabulary = workdirs.load_vocabulary(workdir)
+    else:
+        vocabulary = choose_vocabulary(config, text.train, init)
+    model = resolve_model(config.model if init is None else init.config, vocabulary)
+    config.objective.check(vocabulary.special_tokens)
+    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+
+    batches = pretraining_batches(
+        text.train,
+        vocabulary=vocabulary,
+        objective=config.objective,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    rows = held_out_rows(
+        text.held_out,
+        vocabulary=vocabulary,
+        objective=config.objective,
+        seed=config.seed,
+        max_rows=config.max_eval_rows,
+    )
+    evaluate = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
+    state = train(
+        config,
+        placement,
+        batches,
+        workdir=workdir,
+        vocabulary=vocabulary,
+        evaluators=(Evaluator(config.eval_every_steps, evaluate),),
+        init_params=None if init is None else init.restore(placement.params),
+        description="pretraining",
+    )
+    samples = span_samples(
+        placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
+    )
+    return outcome.conclude(workdir, [unigram_score(outcome.last_validation(workdir), rows)], samples)
+
+
+def read_text(config: Pretrain) -> TextSplits:
+    """Returns the documents to train on and those held out."""
+    train = documents_of.read_documents(config.data, split="train", text_field=config.text_field)
+    if config.validation_data is not None:
+        held_out = config.validation_data
+        return TextSplits(
+            train, documents_of.read_documents(held_out, split="validation", text_field=config.text_field)
+        )
+    if documents_of.has_own_splits(config.data):
+        own = documents_of.read_documents(config.data, split="validation", text_field=config.text_field)
+        return TextSplits(train, own)
+    return TextSplits(*documents_of.split_documents(train))
+
+
+def choose_vocabulary(
+    config: Pretrain, documents: Sequence[str], init: workdirs.TrainedModel | None
+) -> Vocabulary:
+    """Returns the vocabulary of a new run: that of `init`, the one the config names, or one trained on the text.
+
+    Raises:
+      UserError: if the config names another vocabulary than the one `init` was trained with.
+    """
+    if config.vocabulary is not None:
+        vocabulary = Vocabulary.load(config.vocabulary, extra_ids=config.vocabulary_extra_ids)
+        if init is not None and init.vocabulary.sha256 != vocabulary.sha256:
+            raise UserError(
+                f"The vocabulary {config.vocabulary} does not match the checkpoint {config.init}, which was trained "
+                "with another one; leave vocabulary out to use the checkpoint's own."
+            )
+        return vocabulary
+    if init is not None:
+        return init.vocabulary
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocabulary.model"
+        print(f"training a vocabulary of {config.vocabulary_size} pieces ...", file=sys.stderr)
+        train_vocabulary(documents, size=config.vocabulary_size, path=path)
+        return Vocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
+
+
+def resolve_model(model: TransformerConfig, vocabulary: Vocabulary) -> TransformerConfig:
+    """Returns the model with its number of embedding rows filled in.
+
+    Raises:
+      UserError: if it has fewer rows than the vocabulary has ids.
+    """
+    if model.num_embeddings is None:
+        return dataclasses.replace(model, num_embeddings=vocabulary.num_embeddings)
+    if model.num_embeddings < vocabulary.num_tokens:
+        raise UserError(
+            f"model.num_embeddings is {model.num_embeddings}, fewer than the {vocabulary.num_tokens} ids of the "
+            f"vocabulary; set it to {vocabulary.num_embeddings} or leave it out."
+        )
+    return model
+
+
+if __name__ == "__main__":
+    from t5like import pretrain as this_module  # so that configs name t5like.pretrain, not __main__
+
+    sys.exit(run_entry(this_module.main))

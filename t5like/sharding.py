@@ -1,0 +1,178 @@
+"""From logical axis names to the devices of a mesh.
+
+Every parameter and activation names its axes (`batch length embed mlp heads vocab layers ...`); `AxisRules` says
+which mesh axis each is split over. An unknown name and a mesh axis used twice in one array are errors.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from t5like.errors import UserError
+
+MeshAxes = str | tuple[str, ...] | None
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshShape:
+    """How many ways the devices are split along each mesh axis."""
+
+    data: int = -1
+    """Copies of the model, each on its share of the batch; -1 takes all devices the other axes leave."""
+    fsdp: int = 1
+    """Ways the parameters and the optimizer are split, the batch with them."""
+    tensor: int = 1
+    """Ways heads, MLP and vocabulary are split."""
+
+    def build(self, devices: list[jax.Device] | None = None) -> Mesh:
+        """Returns the mesh over the given devices, by default all of them.
+
+        Raises:
+          UserError: if the axes do not multiply to the number of devices.
+        """
+        devices = jax.devices() if devices is None else devices
+        model_ways = self.fsdp * self.tensor
+        if self.fsdp < 1 or self.tensor < 1 or (self.data < 1 and self.data != -1):
+            raise UserError(f"Mesh axes must be at least 1 (data may be -1), but got {self}.")
+        data = len(devices) // model_ways if self.data == -1 else self.data
+        if data * model_ways != len(devices):
+            raise UserError(
+                f"A mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} does not cover "
+                f"{len(devices)} device(s); choose mesh axes whose product is {len(devices)}."
+            )
+        grid = np.asarray(devices).reshape(data, self.fsdp, self.tensor)
+        return Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AxisRules:
+    """Which mesh axis each logical axis is split over; None keeps it whole on every device."""
+
+    batch: MeshAxes = ("data", "fsdp")
+    length: MeshAxes = None
+    embed: MeshAxes = None  # of activations; `embed` of parameters is split as `fsdp_embed`
+    fsdp_embed: MeshAxes = "fsdp"
+    mlp: MeshAxes = "tensor"
+    heads: MeshAxes = "tensor"
+    vocab: MeshAxes = "tensor"
+    norm: MeshAxes = None
+    buckets: MeshAxes = None
+    layers: MeshAxes = None
+
+    def spec(self, names: tuple[str | None, ...]) -> PartitionSpec:
+        """Returns the partition of an array with these logical axes.
+
+        Raises:
+          ValueError: on a name without a rule, or on two axes split over one mesh axis.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        unknown = [name for name in names if name is not None and name not in known]
+        if unknown:
+            raise ValueError(f"no rule for the logical axes {unknown}; known: {sorted(known)}")
+        axes = [None if name is None else getattr(self, name) for name in names]
+        used = [
+            a for axis in axes if axis is not None for a in (axis if isinstance(axis, tuple) else (axis,))
+        ]
+        if len(used) != len(set(used)):
+            raise ValueError(
+                f"the logical axes {names} clash: each mesh axis may split one of them, got {axes}"
+            )
+        return PartitionSpec(*axes)
+
+    def constrain(self, x: jax.Array, *names: str | None) -> jax.Array:
+        """Returns x, told to the compiler to be split by the rules; x itself where no mesh is set."""
+        spec = self.spec(names)
+        mesh = jax.sharding.get_abstract_mesh()
+        return x if mesh.empty else jax.lax.with_sharding_constraint(x, spec)
+
+
+def batch_sharding(mesh: Mesh, rules: AxisRules) -> NamedSharding:
+    """Returns how every feature of a batch, [batch, ...], is split."""
+    return NamedSharding(mesh, rules.spec(("batch",)))
+
+
+def param_axes(boxed: PyTree) -> PyTree:
+    """Returns a tree like the parameters whose leaves are tuples of logical axis names.
+
+    Args:
+      boxed: abstract parameters as `jax.eval_shape(model.init, ...)` gives them, axis names included.
+
+    Raises:
+      ValueError: if a parameter was declared without axis names, or without a name for each axis.
+    """
+
+    def names(path: Any, leaf: Any) -> tuple[str, ...]:
+        if not isinstance(leaf, nn.LogicallyPartitioned) or len(leaf.names) != leaf.value.ndim:
+            raise ValueError(f"parameter {jax.tree_util.keystr(path)} has no name for each of its axes")
+        return tuple("fsdp_embed" if name == "embed" else name for name in leaf.names)
+
+    return jax.tree_util.tree_map_with_path(
+        names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+    )
+
+
+def param_shardings(axes: PyTree, mesh: Mesh, rules: AxisRules) -> PyTree:
+    """Returns the sharding of every parameter, given `param_axes`."""
+    return jax.tree.map(
+        lambda names: NamedSharding(mesh, rules.spec(names)), axes, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+def optimizer_shardings(
+    abstract_state: PyTree, abstract_params: PyTree, shardings: PyTree, mesh: Mesh
+) -> PyTree:
+    """Returns the sharding of every leaf of an optimizer's state: that of the parameter it belongs to.
+
+    A leaf belongs to the parameter whose path ends its own. A statistic that averages one axis away is split
+    along the axes that remain; scalars and placeholders are whole everywhere.
+
+    Raises:
+      ValueError: if a leaf above 1 kB can be matched to no parameter.
+    """
+    params = {
+        tuple(map(str, path)): (leaf.shape, sharding.spec)
+        for (path, leaf), sharding in zip(
+            jax.tree_util.tree_leaves_with_path(abstract_params), jax.tree.leaves(shardings), strict=True
+        )
+    }
+
+    def sharding(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        keys = tuple(map(str, path))
+        for start in range(len(keys)):
+            if keys[start:] in params:
+                spec = _state_spec(leaf.shape, *params[keys[start:]])
+                if spec is not None:
+                    return NamedSharding(mesh, spec)
+        if np.prod(leaf.shape) * leaf.dtype.itemsize > 1024:
+            raise ValueError(
+                f"optimizer state {jax.tree_util.keystr(path)} {leaf.shape} belongs to no parameter"
+            )
+        return NamedSharding(mesh, PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(sharding, abstract_state)
+
+
+def _state_spec(
+    shape: tuple[int, ...], param_shape: tuple[int, ...], spec: PartitionSpec
+) -> PartitionSpec | None:
+    """Returns the partition of a statistic of a parameter, None if the shapes have nothing to do with one another."""
+    axes = (*spec, *(None,) * (len(param_shape) - len(spec)))
+    if shape == param_shape:
+        return spec
+    for averaged in reversed(range(len(param_shape))):
+        if shape == param_shape[:averaged] + param_shape[averaged + 1 :]:
+            return PartitionSpec(*axes[:averaged], *axes[averaged + 1 :])
+    return None
+
+
+def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Returns the batch on the devices, each holding its rows of the global batch this host was given whole."""
+    return {
+        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+        for name, array in batch.items()
+    }

@@ -1,0 +1,277 @@
+"""From a config to a trained workdir: what pretraining and fine-tuning have in common."""
+
+import dataclasses
+import datetime
+import functools
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import t5like
+from t5like import workdir as workdirs
+from t5like.batch import encoder_decoder_row
+from t5like.checkpoint import Checkpoints
+from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
+from t5like.loop import BatchIterator, Evaluator, fit
+from t5like.losses import TokenLoss, token_cross_entropy
+from t5like.metrics_log import MetricsLog
+from t5like.models.config import TransformerConfig
+from t5like.models.transformer import Transformer
+from t5like.optim.base import Optimizer
+from t5like.progress import Progress
+from t5like.sharding import (
+    AxisRules,
+    MeshShape,
+    batch_sharding,
+    optimizer_shardings,
+    param_axes,
+    param_shardings,
+    put_batch,
+)
+from t5like.train_step import TrainState, train_step
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The fields that pretraining and fine-tuning share."""
+
+    optimizer: Optimizer
+    num_steps: int
+    """Updates in all; a restart goes on from its checkpoint up to here."""
+    batch_size: int
+    """Rows in the global batch."""
+    num_microbatches: int = 1
+    """Parts a batch is computed in, one after another, to save memory; the update is the same."""
+    seed: int = 0
+    z_loss: float = 1e-4
+    label_smoothing: float = 0.0
+    loss_normalizing_factor: float | None = None
+    """What the summed loss is divided by; None: the number of target tokens in the batch."""
+    log_every_steps: int = 10
+    eval_every_steps: int = 500
+    checkpoint_every_steps: int = 500
+    num_checkpoints_kept: int = 2
+    mesh: MeshShape = MeshShape()
+    rules: AxisRules = AxisRules()
+
+    def __post_init__(self) -> None:
+        counts = ("num_steps", "batch_size", "num_microbatches", "log_every_steps", "eval_every_steps")
+        for name in (*counts, "checkpoint_every_steps", "num_checkpoints_kept"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        if self.batch_size % self.num_microbatches:
+            raise UserError(
+                f"batch_size {self.batch_size} cannot be cut into num_microbatches {self.num_microbatches}; "
+                "choose a divisor."
+            )
+
+
+class Placement(NamedTuple):
+    """A model and how its parameters and batches lie on the devices."""
+
+    model: Transformer
+    mesh: Mesh
+    params: PyTree  # abstract: shape, dtype and sharding of each parameter
+    axes: PyTree  # logical axis names of each parameter
+    batch: NamedSharding
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the parameters hold."""
+        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
+
+
+def place(
+    config: TransformerConfig, mesh_shape: MeshShape, rules: AxisRules, *, batch_size: int
+) -> Placement:
+    """Returns the model laid out over the devices there are; computes nothing.
+
+    Raises:
+      UserError: if the mesh does not fit the devices or the batch.
+    """
+    mesh = mesh_shape.build()
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % ways:
+        raise UserError(
+            f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
+            f"{max(ways, round(batch_size / ways) * ways)}."
+        )
+    model = Transformer(config, rules)
+    boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+    axes = param_axes(boxed)
+    params = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        nn.unbox(boxed),
+        param_shardings(axes, mesh, rules),
+    )
+    return Placement(model, mesh, params, axes, batch_sharding(mesh, rules))
+
+
+def init_params(model: Transformer, key: jax.Array) -> PyTree:
+    """Returns freshly drawn parameters, each boxed with the names of its axes."""
+    nothing = np.zeros(0, np.int32)
+    row = encoder_decoder_row(
+        nothing, nothing, inputs_length=2, targets_length=2
+    )  # shapes of parameters need no more
+    return model.init(key, {name: array[None] for name, array in row.items()})["params"]
+
+
+def initial_state(placement: Placement, optimizer: Any, *, seed: int, params: PyTree | None) -> TrainState:
+    """Returns the state before the first update, laid out over the mesh; its params are drawn unless given."""
+    if params is None:
+        draw = jax.jit(
+            lambda key: nn.unbox(init_params(placement.model, key)),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
+        )
+        params = draw(jax.random.key(seed))
+    abstract = abstract_state(placement, optimizer)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.optimizer)
+    step = jax.device_put(jnp.zeros((), jnp.int32), abstract.step.sharding)
+    return TrainState(step, params, jax.jit(optimizer.init, out_shardings=shardings)(params))
+
+
+def abstract_state(placement: Placement, optimizer: Any) -> TrainState:
+    """Returns shape, dtype and sharding of every array of the train state."""
+    state = jax.eval_shape(optimizer.init, placement.params)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.params)
+    laid_out = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        optimizer_shardings(state, placement.params, shardings, placement.mesh),
+    )
+    replicated = NamedSharding(placement.mesh, PartitionSpec())
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated), placement.params, laid_out)
+
+
+def jit_train_step(
+    config: TrainingConfig, placement: Placement, optimizer: Any
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the compiled step; it gives the old state's memory to the new one."""
+
+    def loss_function(
+        params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
+    ) -> TokenLoss:
+        logits = placement.model.apply({"params": params}, batch, dropout_key)
+        targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+        return token_cross_entropy(
+            logits, targets, weights, z_loss=config.z_loss, label_smoothing=config.label_smoothing
+        )
+
+    step = functools.partial(
+        train_step,
+        loss_function=loss_function,
+        optimizer=optimizer,
+        learning_rate=config.optimizer.schedule.build(config.num_steps),
+        seed=config.seed,
+        num_microbatches=config.num_microbatches,
+        loss_normalizing_factor=config.loss_normalizing_factor,
+    )
+    state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(placement, optimizer))
+    replicated = NamedSharding(placement.mesh, PartitionSpec())
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, placement.batch),
+        out_shardings=(state_shardings, replicated),
+        donate_argnums=0,
+    )
+
+
+def train(
+    config: TrainingConfig,
+    placement: Placement,
+    batches: BatchIterator,
+    *,
+    workdir: Path,
+    vocabulary: Vocabulary,
+    evaluators: tuple[Evaluator, ...],
+    init_params: PyTree | None,
+    description: str,
+) -> TrainState:
+    """Returns the trained state; the workdir holds everything else there is to know about the run.
+
+    Raises:
+      UserError: if the workdir cannot be used; nothing has been written then.
+    """
+    started = time.time()
+    optimizer = config.optimizer.build(config.num_steps, placement.axes)
+    with jax.set_mesh(placement.mesh):
+        if not workdirs.check_owner(workdir, config):
+            workdirs.create(workdir, config, placement.model.config, vocabulary)
+        checkpoints = Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
+        run = {"vocabulary_sha256": vocabulary.sha256}
+        # Order of restoring: (1) a checkpoint of this very run, with its data cursor; (2) parameters of another
+        # run; (3) fresh ones.
+        resume_step = checkpoints.latest_step
+        if resume_step is not None:  # 1
+            saved = checkpoints.read_run(resume_step)
+            check_vocabulary(saved, vocabulary, workdir)
+            state = checkpoints.restore_state(resume_step, abstract_state(placement, optimizer))
+            batches.set_state(saved["cursor"])
+        else:  # 2, 3
+            state = initial_state(placement, optimizer, seed=config.seed, params=init_params)
+        with (
+            MetricsLog(workdir, resume_step=resume_step) as log,
+            Progress(config.num_steps, description=description) as progress,
+        ):
+            progress.note(describe(placement, config, resume_step))
+            state = fit(
+                state,
+                batches,
+                step_function=jit_train_step(config, placement, optimizer),
+                put_batch=functools.partial(put_batch, sharding=placement.batch),
+                num_steps=config.num_steps,
+                evaluators=evaluators,
+                checkpoints=checkpoints,
+                checkpoint_every_steps=config.checkpoint_every_steps,
+                run=run,
+                log=log,
+                log_every_steps=config.log_every_steps,
+                progress=progress,
+            )
+        checkpoints.close()
+    workdirs.write_json(workdir / "run.json", environment(placement, started))
+    return state
+
+
+def check_vocabulary(saved: dict[str, Any], vocabulary: Vocabulary, workdir: Path) -> None:
+    """Raises UserError if a checkpoint was written with another vocabulary than the one at hand."""
+    if saved["vocabulary_sha256"] != vocabulary.sha256:
+        raise UserError(
+            f"The vocabulary does not match the checkpoints of {workdir}: they were trained with another one; put the "
+            "original vocabulary.model back, or start in a new --workdir."
+        )
+
+
+def describe(placement: Placement, config: TrainingConfig, resume_step: int | None) -> str:
+    """Returns the line that opens a run's progress display."""
+    device = jax.devices()[0]
+    start = "starting" if resume_step is None else f"resuming at step {resume_step}"
+    return (
+        f"{start}: {placement.num_parameters / 1e6:.1f} M parameters, batch {config.batch_size}, "
+        f"{config.num_steps} steps on {len(jax.devices())} x {device.device_kind}"
+    )
+
+
+def environment(placement: Placement, started: float) -> dict[str, Any]:
+    """Returns what the report says about where and how long the run ran."""
+    return {
+        "t5like": t5like.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "num_devices": len(jax.devices()),
+        "num_parameters": placement.num_parameters,
+        "total_seconds": time.time() - started,
+        "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+    }
