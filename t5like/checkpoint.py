@@ -24,13 +24,20 @@ PyTree = Any
 class Checkpoints:
     """The checkpoints under one folder; the newest `num_kept` of them stay."""
 
-    def __init__(self, folder: Path, *, num_kept: int = 2):
+    def __init__(self, folder: Path, *, num_kept: int = 2, is_read_only: bool = False):
+        """Opens the folder and clears away what a killed run left half written.
+
+        Args:
+          is_read_only: leave everything as it is; the run that the folder belongs to may be saving right now.
+        """
         policies = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.LatestN(num_kept),
             save_decision_policy=policies.FixedIntervalPolicy(1),  # the loop decides when
             enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,
+            create=not is_read_only,
+            cleanup_tmp_directories=not is_read_only,
+            read_only=is_read_only,
         )
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates each save at lower levels
         self.folder = folder
@@ -110,14 +117,7 @@ class Checkpoints:
             ) from error
 
 
-def latest_checkpoint(workdir: Path) -> int:
-    """Returns the newest complete step under workdir/checkpoints.
-
-    Raises:
-      UserError: if the folder is missing or holds no complete checkpoint.
-    """
+def latest_checkpoint(workdir: Path) -> int | None:
+    """Returns the newest complete step under workdir/checkpoints, None where there is none; writes nothing."""
     folder = workdir / "checkpoints"
-    steps = list(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
-    if not steps:
-        raise UserError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one.")
-    return max(steps)
+    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None

@@ -38,7 +38,7 @@ def dispatch(argv: list[str]) -> None:
     Raises:
       UserError: if there is no such command.
     """
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return
     if argv[0] == "--version":

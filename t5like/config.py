@@ -12,6 +12,8 @@ import importlib
 import io
 import json
 import runpy
+import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +60,7 @@ def parse_command_line(
 
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--workdir")
-    own.add_argument("--print_config", action="store_true")
+    own.add_argument("--print_config", "--print-config", action="store_true")
     if wants_help:
         print(f"usage: {command} [CONFIG.py] --workdir DIR [--print_config] [--path.to.field VALUE ...]\n")
         print("  --workdir DIR    where the run is written and, if it exists, resumed from")
@@ -69,6 +71,7 @@ def parse_command_line(
     except SystemExit:
         raise UserError(f"{command}: --workdir needs the path of a folder.") from None
     config = override(config, rest, command=command)
+    check_can_be_saved(config)
     return config, CommandLine(Path(options.workdir) if options.workdir else None, options.print_config)
 
 
@@ -78,28 +81,29 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
     Raises:
       UserError: if there is no such file, it does not run, or gives something else than `config_class`.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; a config file is Python, such as configs/tiny.py.")
     if not path.is_file():
         names = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
         hint = (
-            f"; did you mean {path.parent / near[0]}?"
-            if near
-            else f"; {path.parent} holds {', '.join(names)}."
+            f"did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds {', '.join(names)}."
         )
-        raise UserError(f"There is no config file {path}{hint if names else '.'}")
+        raise UserError(
+            f"There is no config file {path}; {hint if names else 'give the path of a Python file.'}"
+        )
     try:
-        config = runpy.run_path(str(path))["get_config"]()
+        module = runpy.run_path(str(path))
+        config = module["get_config"]() if "get_config" in module else None
     except UserError:
         raise
-    except KeyError:
-        raise UserError(
-            f"The config file {path} defines no get_config(); add one that returns the config."
-        ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"The config file {path} does not run: {type(error).__name__}: {error}") from error
+    if "get_config" not in module:
+        raise UserError(f"The config file {path} defines no get_config(); add one that returns the config.")
     if not isinstance(config, config_class):
         raise UserError(
-            f"The config file {path} gives a {type(config).__name__}, but this command needs a {config_class.__name__}."
+            f"The config file {path} gives a {type(config).__name__}, but this command needs {config_class.__name__}."
         )
     return config
 
@@ -121,31 +125,98 @@ def override(config: Config, arguments: list[str], *, command: str) -> Config:
       UserError: for an unknown field, a missing value, or a value of a wrong type.
     """
     known = set(field_paths(config))
-    for argument in arguments:
-        name = argument.removeprefix("--").split("=")[0].replace("-", "_")
-        if argument.startswith("--") and name not in known | {"help"}:
-            near = difflib.get_close_matches(name, known | {"workdir", "print_config"}, n=1, cutoff=0.4)
-            hint = f"did you mean --{near[0]}?" if near else f"see {command} --help."
-            raise UserError(f"There is no field --{name} in this config; {hint}")
-    messages = io.StringIO()
+    given = _by_field(arguments)
+    for name in given:
+        if name not in known | {"help"}:
+            raise UserError(f"There is no field --{name} in this config; {_nearest(name, known, command)}")
     try:
-        with contextlib.redirect_stderr(messages):
-            return tyro.cli(
-                type(config),
-                args=arguments,
-                default=config,
-                prog=command,
-                config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
-            )
+        return _parse(config, arguments, command)
     except SystemExit as stop:
-        if not stop.code:
+        if not stop.code:  # --help
             raise
-    # tyro draws a box: title, message, rule, hints. The message alone is the sentence.
-    lines = [line.strip("│╭╮╰╯ ") for line in messages.getvalue().splitlines()]
-    body = " ".join(line for line in lines[1:] if line).split("───")[0].strip()
-    raise UserError(
-        f"{body[:1].upper()}{body[1:].rstrip('.')}; see {command} --help for every field and its type."
-    )
+    # tyro's own message is a box of several paragraphs: find the field at fault and say it in a sentence.
+    for name, values in given.items():
+        try:
+            _parse(config, [f"--{name}", *values], command)
+        except SystemExit:
+            kind = describe_type(_type_of(config, name))
+            refused = f"takes {kind}, not {' '.join(values)!r}" if values else f"needs a value: {kind}"
+            raise UserError(f"--{name} {refused}.") from None
+        except UserError:
+            continue  # it may need the other fields
+    raise UserError(f"The fields after {command} cannot be read; see {command} --help.")
+
+
+def _by_field(arguments: list[str]) -> dict[str, list[str]]:
+    """Returns what is given for each field: ["--a.b=1", "--c-d", "2", "3"] -> {"a.b": ["1"], "c_d": ["2", "3"]}.
+
+    Raises:
+      UserError: if a word comes before any field.
+    """
+    given: dict[str, list[str]] = {}
+    values: list[str] | None = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            values = given[name.replace("-", "_")] = [value] if equals else []
+        elif argument == "-h":
+            values = given["help"] = []
+        elif values is None:
+            raise UserError(f"{argument!r} is out of place; give a field as --path.to.field VALUE.")
+        else:
+            values.append(argument)
+    return given
+
+
+def _nearest(name: str, known: set[str], command: str) -> str:
+    """Returns what to say of the known field that is most like an unknown one."""
+    last = name.rpartition(".")[2]
+    same = sorted(path for path in known if path.rpartition(".")[2] == last)
+    close = same or difflib.get_close_matches(name, known | {"workdir", "print_config"}, n=1, cutoff=0.6)
+    return f"did you mean --{close[0]}?" if close else f"see {command} --help for all of them."
+
+
+def _parse(config: Config, arguments: list[str], command: str) -> Config:
+    with contextlib.redirect_stderr(io.StringIO()):
+        return tyro.cli(
+            type(config),
+            args=arguments,
+            default=config,
+            prog=command,
+            use_underscores=True,
+            config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
+        )
+
+
+def _type_of(config: Any, path: str) -> Any:
+    """Returns the type that the field at a dotted path is declared with."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        config = getattr(config, parent)
+    return typing.get_type_hints(type(config))[name]
+
+
+def describe_type(kind: Any) -> str:
+    """Returns what a value of a type looks like on the command line, in words.
+
+    int -> "a whole number"; float | None -> "a number or None"; tuple[Literal["relu", "gelu"], ...] -> "any number
+    of: relu or gelu".
+    """
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        type(None): "None",
+    }
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(map(str, parts[:-1])) + f" or {parts[-1]}" if parts[1:] else str(parts[0])
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(map(describe_type, parts))
+    if typing.get_origin(kind) is tuple and parts[1:] == (...,):
+        return f"any number of: {describe_type(parts[0])}"
+    return words.get(kind, str(kind))
 
 
 def to_dict(config: Any) -> Any:
@@ -169,8 +240,11 @@ def from_dict(saved: Any) -> Any:
     if not isinstance(saved, dict):
         return saved
     module, _, name = str(saved.get("__class__", "")).rpartition(".")
+    found = None
     # Only our own dataclasses: a saved config is data and must not run anything.
-    found = getattr(importlib.import_module(module), name, None) if module.split(".")[0] == "t5like" else None
+    if module.startswith("t5like.") and not module.endswith("__main__"):
+        with contextlib.suppress(ImportError):
+            found = getattr(importlib.import_module(module), name, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise UserError(
             f"A saved config names the class {saved.get('__class__')!r}, which t5like does not have."
@@ -185,6 +259,23 @@ def from_dict(saved: Any) -> Any:
 def to_json(config: Any) -> str:
     """Returns a config tree as indented JSON."""
     return json.dumps(to_dict(config), indent=2)
+
+
+def check_can_be_saved(config: Any) -> None:
+    """Returns if the config, once saved, would be read back as it is.
+
+    Raises:
+      UserError: if it would not, because it holds something else than dataclasses of this package, numbers, texts
+        and tuples of these.
+    """
+    saved = to_dict(config)
+    try:
+        if from_dict(json.loads(json.dumps(saved))) == config:
+            return
+        reason = "only dataclasses, numbers, texts and tuples of these can be"
+    except (UserError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+    raise UserError(f"This config cannot be saved and read back: {reason}.")
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

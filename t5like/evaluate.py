@@ -13,7 +13,7 @@ import jax
 
 from t5like import outcome
 from t5like import workdir as workdirs
-from t5like.config import CommandLine, from_dict, parse_command_line, to_json
+from t5like.config import CommandLine, parse_command_line, to_json
 from t5like.data.documents import read_documents
 from t5like.data.pipeline import held_out_rows
 from t5like.errors import UserError, run_entry
@@ -27,6 +27,7 @@ from t5like.evaluation import (
     unigram_score,
 )
 from t5like.finetune import Finetune, tokenize
+from t5like.optim.base import require_positive
 from t5like.outcome import Score
 from t5like.pretrain import Pretrain, read_text
 from t5like.sharding import AxisRules, MeshShape
@@ -56,6 +57,12 @@ class Evaluate:
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
 
+    def __post_init__(self) -> None:
+        if self.max_examples is not None:
+            require_positive(self, "max_examples")
+        if self.task is not None and self.data is not None:
+            raise UserError(f"{COMMAND} measures on --task or on --data, not on both; leave one out.")
+
 
 def main(argv: list[str]) -> None:
     """Prints the scores; with --workdir, writes evaluation.json and samples.json there too."""
@@ -74,8 +81,10 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
     """
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to measure.")
+    if options.workdir is not None:
+        outcome.check_folder(options.workdir)
     init = workdirs.load_model(Path(config.init))
-    trained_as = from_dict(workdirs.read_json(init.workdir / "config.json"))
+    trained_as = workdirs.load_config(init.workdir)
     placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
     with jax.set_mesh(placement.mesh):
         if config.task is not None or (config.data is None and isinstance(trained_as, Finetune)):
@@ -117,6 +126,8 @@ def measure_text(
         raise UserError(
             f"{init.workdir} was fine-tuned on a task; give --task, or the workdir of a pretraining run."
         )
+    if config.split != "validation":
+        raise UserError(f"--split {config.split} is for tasks; text is measured on its held-out part.")
     if config.data is None:
         documents = read_text(trained_as).held_out
     else:
@@ -126,7 +137,7 @@ def measure_text(
         vocabulary=init.vocabulary,
         objective=trained_as.objective,
         seed=trained_as.seed,
-        max_rows=config.max_examples or trained_as.max_eval_rows,
+        max_rows=trained_as.max_eval_rows if config.max_examples is None else config.max_examples,
     )
     params = init.restore(placement.params)
     loss = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)

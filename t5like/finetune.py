@@ -20,7 +20,7 @@ from t5like.evaluation import NUM_SAMPLES, TaskEvaluation, task_scores
 from t5like.loop import Evaluator
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adamw import AdamW
-from t5like.optim.base import Optimizer
+from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
 from t5like.tasks import find_task
 from t5like.tasks.base import Example
@@ -50,6 +50,11 @@ class Finetune(TrainingConfig):
     batch_size: int = 32
     z_loss: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_eval_examples is not None:
+            require_positive(self, "max_eval_examples")
+
 
 def main(argv: list[str]) -> None:
     """Fine-tunes what the command line says, and writes the report."""
@@ -74,12 +79,15 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
     task = find_task(config.task)
     data_dir = Path(config.data_dir) if config.data_dir else None
-    is_known = workdirs.check_owner(workdir, config)
-    init = workdirs.load_model(Path(config.init))
+    resume_step = workdirs.find_resume_step(workdir, config)
+    init = workdirs.load_model(Path(config.init)) if resume_step is None else None
     train_examples = task.load("train", data_dir)
     examples = task.load("validation", data_dir)[: config.max_eval_examples]
-    vocabulary = init.vocabulary
-    model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
+    if init is None:
+        model, vocabulary = workdirs.load_description(workdir)
+    else:
+        model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
+        vocabulary = init.vocabulary
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
     evaluate = TaskEvaluation(
@@ -100,9 +108,10 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
             seed=config.seed,
         ),
         workdir=workdir,
+        resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),
-        init_params=None if is_known else init.restore(placement.params),
+        init=init,
         description=f"fine-tuning {task.name}",
     )
     scores = task_scores(task, examples, outcome.last_validation(workdir))

@@ -40,6 +40,10 @@ class Generate:
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
 
+    def __post_init__(self) -> None:
+        if self.text and self.input_file is not None:
+            raise UserError(f"{COMMAND} reads --text or --input_file, not both; leave one out.")
+
 
 def main(argv: list[str]) -> None:
     """Prints one line for every input."""
@@ -47,6 +51,8 @@ def main(argv: list[str]) -> None:
     if options.prints_config:
         print(to_json(config))
         return
+    if options.workdir is not None:
+        raise UserError(f"{COMMAND} writes no files; leave out --workdir {options.workdir}.")
     for answer in generate(config):
         print(answer)
 
@@ -86,12 +92,11 @@ def read_inputs(config: Generate) -> list[str]:
     """
     if config.text:
         return list(config.text)
+    origin = "Standard input" if config.input_file is None else f"--input_file {config.input_file}"
     try:
-        source = (
-            Path(config.input_file).read_text(encoding="utf-8") if config.input_file else sys.stdin.read()
-        )
+        source = sys.stdin.read() if config.input_file is None else Path(config.input_file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input_file {config.input_file} cannot be read: {error}.") from error
+        raise UserError(f"{origin} cannot be read: {error}.") from error
     texts = [line for line in source.split("\n") if line.strip()]
     if not texts:
         raise UserError(

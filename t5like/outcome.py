@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.report import write_report
-from t5like.workdir import write_json
+from t5like.workdir import is_new, write_json
+
+EVALUATION_FILE, SAMPLES_FILE = "evaluation.json", "samples.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,14 @@ def last_validation(workdir: Path) -> dict[str, Any]:
     return [row for row in read_metrics(workdir / METRICS_FILE) if row["split"] == "validation"][-1]
 
 
+def check_folder(folder: Path) -> None:
+    """Raises UserError if `write_outcome` should not write here; writes nothing."""
+    if not is_new(folder) and not {path.name for path in folder.iterdir()} <= {EVALUATION_FILE, SAMPLES_FILE}:
+        raise UserError(
+            f"--workdir {folder} holds other files than an earlier evaluation; give a new or empty folder."
+        )
+
+
 def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Any]) -> dict[str, Any]:
     """Writes evaluation.json, samples.json and report.html, prints the scores; returns the evaluation."""
     evaluation = write_outcome(workdir, last_validation(workdir)["step"], scores, samples)
@@ -42,8 +53,8 @@ def write_outcome(
     """Writes evaluation.json and samples.json; returns the evaluation."""
     workdir.mkdir(parents=True, exist_ok=True)
     evaluation = {"step": step, "rows": [dataclasses.asdict(score) for score in scores]}
-    write_json(workdir / "evaluation.json", evaluation)
-    write_json(workdir / "samples.json", [sample._asdict() for sample in samples])
+    write_json(workdir / EVALUATION_FILE, evaluation)
+    write_json(workdir / SAMPLES_FILE, [sample._asdict() for sample in samples])
     return evaluation
 
 

@@ -21,9 +21,13 @@ from t5like.evaluation import held_out_loss, span_samples, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.span_corruption import SpanCorruption
+from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.training import TrainingConfig, place, train
 
 COMMAND = "t5like pretrain"
+
+# How a model computes, not what: a run may differ in these from the run whose parameters it starts from.
+MAY_DIFFER_FROM_INIT = ("dropout_rate", "compute_dtype", "attention", "remat")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,11 @@ class Pretrain(TrainingConfig):
     """Workdir of an earlier run whose parameters and vocabulary to start from; None draws fresh ones."""
     max_eval_rows: int = 256
     """Held-out rows that each evaluation uses, at most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "vocabulary_size", "max_eval_rows")
+        require_at_least_zero(self, "vocabulary_extra_ids")
 
 
 class TextSplits(NamedTuple):
@@ -74,14 +83,14 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     Raises:
       UserError: for input that cannot work; nothing has been written then.
     """
-    is_known = workdirs.check_owner(workdir, config)
-    init = workdirs.load_model(Path(config.init)) if config.init else None
+    resume_step = workdirs.find_resume_step(workdir, config)
+    init = workdirs.load_model(Path(config.init)) if config.init and resume_step is None else None
     text = read_text(config)
-    if is_known:
-        vocabulary = workdirs.load_vocabulary(workdir)
+    if resume_step is not None:
+        model, vocabulary = workdirs.load_description(workdir)
     else:
         vocabulary = choose_vocabulary(config, text.train, init)
-    model = resolve_model(config.model if init is None else init.config, vocabulary)
+        model = resolve_model(config.model, vocabulary, init)
     config.objective.check(vocabulary.special_tokens)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
@@ -105,9 +114,10 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         placement,
         batches,
         workdir=workdir,
+        resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),
-        init_params=None if init is None else init.restore(placement.params),
+        init=init,
         description="pretraining",
     )
     samples = span_samples(
@@ -155,14 +165,26 @@ def choose_vocabulary(
         return Vocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
 
 
-def resolve_model(model: TransformerConfig, vocabulary: Vocabulary) -> TransformerConfig:
+def resolve_model(
+    model: TransformerConfig, vocabulary: Vocabulary, init: workdirs.TrainedModel | None
+) -> TransformerConfig:
     """Returns the model with its number of embedding rows filled in.
 
     Raises:
-      UserError: if it has fewer rows than the vocabulary has ids.
+      UserError: if it has fewer rows than the vocabulary has ids, or is another model than `init` holds.
     """
     if model.num_embeddings is None:
-        return dataclasses.replace(model, num_embeddings=vocabulary.num_embeddings)
+        num_embeddings = vocabulary.num_embeddings if init is None else init.config.num_embeddings
+        model = dataclasses.replace(model, num_embeddings=num_embeddings)
+    if init is not None:
+        for field in dataclasses.fields(model):
+            given, trained = getattr(model, field.name), getattr(init.config, field.name)
+            if given != trained and field.name not in MAY_DIFFER_FROM_INIT:
+                raise UserError(
+                    f"model.{field.name} is {given!r}, but the model of --init {init.workdir} has {trained!r}; "
+                    "give the config the model it starts from."
+                )
+    assert model.num_embeddings is not None
     if model.num_embeddings < vocabulary.num_tokens:
         raise UserError(
             f"model.num_embeddings is {model.num_embeddings}, fewer than the {vocabulary.num_tokens} ids of the "

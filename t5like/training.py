@@ -1,5 +1,6 @@
 """From a config to a trained workdir: what pretraining and fine-tuning have in common."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -17,16 +18,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import t5like
 from t5like import workdir as workdirs
+from t5like.allocator import keep_freed_memory
 from t5like.batch import encoder_decoder_row
 from t5like.checkpoint import Checkpoints
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import TokenLoss, token_cross_entropy
-from t5like.metrics_log import MetricsLog
+from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer
-from t5like.optim.base import Optimizer
+from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
 from t5like.progress import Progress
 from t5like.sharding import (
     AxisRules,
@@ -66,10 +68,15 @@ class TrainingConfig:
     rules: AxisRules = AxisRules()
 
     def __post_init__(self) -> None:
-        counts = ("num_steps", "batch_size", "num_microbatches", "log_every_steps", "eval_every_steps")
-        for name in (*counts, "checkpoint_every_steps", "num_checkpoints_kept"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, but must be at least 1.")
+        require_positive(self, "num_steps", "batch_size", "num_microbatches", "num_checkpoints_kept")
+        require_positive(self, "log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        require_at_least_zero(self, "seed", "z_loss", "label_smoothing")
+        if self.seed >= 2**32:
+            raise UserError(f"seed is {self.seed}; give one below 2**32.")
+        if self.label_smoothing >= 1.0:
+            raise UserError(f"label_smoothing is {self.label_smoothing}; give 0 or above and below 1.")
+        if self.loss_normalizing_factor is not None:
+            require_positive(self, "loss_normalizing_factor")
         if self.batch_size % self.num_microbatches:
             raise UserError(
                 f"batch_size {self.batch_size} cannot be cut into num_microbatches {self.num_microbatches}; "
@@ -100,6 +107,10 @@ def place(
     Raises:
       UserError: if the mesh does not fit the devices or the batch.
     """
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     mesh = mesh_shape.build()
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % ways:
@@ -107,15 +118,39 @@ def place(
             f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
             f"{max(ways, round(batch_size / ways) * ways)}."
         )
+    if config.attention == "per_example" and mesh.size > 1:
+        raise UserError(
+            f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
+        )
     model = Transformer(config, rules)
-    boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    axes = param_axes(boxed)
-    params = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        nn.unbox(boxed),
-        param_shardings(axes, mesh, rules),
-    )
-    return Placement(model, mesh, params, axes, batch_sharding(mesh, rules))
+    try:
+        boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+        axes = param_axes(boxed)
+        params = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            nn.unbox(boxed),
+            param_shardings(axes, mesh, rules),
+        )
+        batch = batch_sharding(mesh, rules)
+    except ValueError as error:
+        raise UserError(
+            f"The axis rules do not fit the mesh {dict(mesh.shape)}: {str(error).rstrip('.')}."
+        ) from error
+    check_divides(params)
+    return Placement(model, mesh, params, axes, batch)
+
+
+def check_divides(params: PyTree) -> None:
+    """Raises UserError if an abstract parameter cannot be split over the mesh in equal parts."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        try:
+            leaf.sharding.shard_shape(leaf.shape)
+        except ValueError as error:
+            raise UserError(
+                f"The mesh {dict(leaf.sharding.mesh.shape)} cannot split the parameter "
+                f"{jax.tree_util.keystr(path, simple=True, separator='/')} {leaf.shape} as {leaf.sharding.spec} "
+                "into equal parts; choose mesh axes that divide the model's sizes."
+            ) from error
 
 
 def init_params(model: Transformer, key: jax.Array) -> PyTree:
@@ -193,35 +228,39 @@ def train(
     batches: BatchIterator,
     *,
     workdir: Path,
+    resume_step: int | None,
     vocabulary: Vocabulary,
     evaluators: tuple[Evaluator, ...],
-    init_params: PyTree | None,
+    init: workdirs.TrainedModel | None,
     description: str,
 ) -> TrainState:
     """Returns the trained state; the workdir holds everything else there is to know about the run.
+
+    Args:
+      batches: closed when this returns.
+      resume_step: what `workdirs.find_resume_step` gave.
+      init: another run, whose parameters a new run starts from.
 
     Raises:
       UserError: if the workdir cannot be used; nothing has been written then.
     """
     started = time.time()
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
-    with jax.set_mesh(placement.mesh):
-        if not workdirs.check_owner(workdir, config):
-            workdirs.create(workdir, config, placement.model.config, vocabulary)
-        checkpoints = Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
-        run = {"vocabulary_sha256": vocabulary.sha256}
+    with jax.set_mesh(placement.mesh), contextlib.closing(batches):
         # Order of restoring: (1) a checkpoint of this very run, with its data cursor; (2) parameters of another
-        # run; (3) fresh ones.
-        resume_step = checkpoints.latest_step
+        # run; (3) fresh ones. Nothing is written before it has worked.
         if resume_step is not None:  # 1
-            saved = checkpoints.read_run(resume_step)
-            check_vocabulary(saved, vocabulary, workdir)
-            state = checkpoints.restore_state(resume_step, abstract_state(placement, optimizer))
-            batches.set_state(saved["cursor"])
+            state = resume(workdir, resume_step, vocabulary, abstract_state(placement, optimizer), batches)
         else:  # 2, 3
-            state = initial_state(placement, optimizer, seed=config.seed, params=init_params)
+            params = None if init is None else init.restore(placement.params)
+            state = initial_state(placement, optimizer, seed=config.seed, params=params)
+        earlier_seconds = logged_seconds(workdir, resume_step)
+        workdirs.create(workdir, config, placement.model.config, vocabulary)
         with (
             MetricsLog(workdir, resume_step=resume_step) as log,
+            contextlib.closing(
+                Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
+            ) as checkpoints,
             Progress(config.num_steps, description=description) as progress,
         ):
             progress.note(describe(placement, config, resume_step))
@@ -234,14 +273,42 @@ def train(
                 evaluators=evaluators,
                 checkpoints=checkpoints,
                 checkpoint_every_steps=config.checkpoint_every_steps,
-                run=run,
+                run={"vocabulary_sha256": vocabulary.sha256},
                 log=log,
                 log_every_steps=config.log_every_steps,
                 progress=progress,
             )
-        checkpoints.close()
-    workdirs.write_json(workdir / "run.json", environment(placement, started))
+    workdirs.write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
     return state
+
+
+def resume(
+    workdir: Path, step: int, vocabulary: Vocabulary, abstract_state: TrainState, batches: BatchIterator
+) -> TrainState:
+    """Returns the state a run had at `step`, having set `batches` to go on from there.
+
+    Raises:
+      UserError: if the checkpoint cannot be read, or was written with another vocabulary or other data.
+    """
+    with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
+        saved = checkpoints.read_run(step)
+        check_vocabulary(saved, vocabulary, workdir)
+        state = checkpoints.restore_state(step, abstract_state)
+    batches.set_state(saved["cursor"])
+    return state
+
+
+def logged_seconds(workdir: Path, resume_step: int | None) -> float:
+    """Returns how many seconds of computing are behind the state a run resumes from, by its log."""
+    if resume_step is None or not (workdir / METRICS_FILE).exists():
+        return 0.0
+    rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["split"] == "train"]
+    steps = [0, *(row["step"] for row in rows)]
+    return sum(
+        (row["step"] - earlier) * row["step_seconds"]
+        for earlier, row in zip(steps, rows, strict=False)
+        if row["step"] <= resume_step
+    )
 
 
 def check_vocabulary(saved: dict[str, Any], vocabulary: Vocabulary, workdir: Path) -> None:
@@ -263,8 +330,8 @@ def describe(placement: Placement, config: TrainingConfig, resume_step: int | No
     )
 
 
-def environment(placement: Placement, started: float) -> dict[str, Any]:
-    """Returns what the report says about where and how long the run ran."""
+def environment(placement: Placement, started: float, earlier_seconds: float) -> dict[str, Any]:
+    """Returns what the report says about where and how long the run ran, earlier attempts included."""
     return {
         "t5like": t5like.__version__,
         "jax": jax.__version__,
@@ -272,6 +339,6 @@ def environment(placement: Placement, started: float) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "num_devices": len(jax.devices()),
         "num_parameters": placement.num_parameters,
-        "total_seconds": time.time() - started,
+        "total_seconds": earlier_seconds + time.time() - started,
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -8,6 +8,7 @@ metrics.jsonl      see t5like.metrics_log; tensorboard/ holds the same as event 
 evaluation.json, samples.json, run.json, report.html   see t5like.report
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,7 +21,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.models.config import TransformerConfig
 
-# What may differ between a run and its continuation without changing what any step computes.
+# What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`.
 MAY_CHANGE = (
     "num_steps",
     "log_every_steps",
@@ -38,32 +39,34 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file.
+    """Returns the object in a JSON file.
 
     Raises:
-      UserError: if it is missing or not JSON.
+      UserError: if it is missing or no JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__} where an object belongs")
+        return content
     except FileNotFoundError:
         raise UserError(f"{path.parent} is no workdir of t5like: it has no {path.name}.") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} is damaged and cannot be read: {error}.") from error
 
 
-def check_owner(workdir: Path, config: Any) -> bool:
-    """Returns whether the folder already holds this run, False where it is new; writes nothing.
+def find_resume_step(workdir: Path, config: Any) -> int | None:
+    """Returns the step this run goes on from, None where it has yet to reach a checkpoint; writes nothing.
 
     Raises:
-      UserError: if it holds the run of another config, or files that are no run at all.
+      UserError: if the folder holds the run of another config, a longer run, or files that are no run at all.
     """
-    if not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir())):
-        return False
-    if not workdir.is_dir():
-        raise UserError(f"--workdir {workdir} is a file; give a folder.")
+    if is_new(workdir):
+        return None
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir {workdir} holds files but no run of t5like; give a new or empty folder.")
-    saved = read_json(workdir / "config.json")
+    # Read as a config and not compared as JSON, so that fields added since have the values they had in effect.
+    saved = configs.to_dict(load_config(workdir))
     changed = [
         (path, old, new)
         for path, old, new in configs.differences(saved, configs.to_dict(config))
@@ -71,44 +74,94 @@ def check_owner(workdir: Path, config: Any) -> bool:
     ]
     if changed:
         path, old, new = changed[0]
-        more = f" and {len(changed) - 1} more field(s)" if len(changed) > 1 else ""
+        path = path.removesuffix("__class__").rstrip(".") or "its kind"
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise UserError(
             f"--workdir {workdir} belongs to another config: {path} was {old!r} and is now {new!r}{more}; "
             "give another --workdir, or the config it was made with."
         )
-    return True
+    step = latest_checkpoint(workdir)
+    if step is not None and step > config.num_steps:
+        raise UserError(
+            f"--workdir {workdir} holds a run that is at step {step} already, beyond num_steps {config.num_steps}; "
+            "raise num_steps, or give another --workdir."
+        )
+    return step
+
+
+def is_new(workdir: Path) -> bool:
+    """Returns whether the folder is empty or yet to be made; writes nothing.
+
+    Raises:
+      UserError: if it cannot be a folder of ours: it is a file, or lies below one, or may not be written to.
+    """
+    try:
+        existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise UserError(f"--workdir {workdir} cannot be a folder: {existing} is a file.")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"--workdir {workdir} cannot be written to: {existing} is read-only.")
+        return existing != workdir or not any(workdir.iterdir())
+    except OSError as error:
+        raise UserError(f"--workdir {workdir} cannot be used: {error.strerror}.") from error
 
 
 def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Vocabulary) -> None:
-    """Makes the folder and writes what stays the same over the run; config.json comes last and seals it."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir {workdir} cannot be made: {error.strerror}.") from error
-    vocabulary.save(workdir / "vocabulary.model")
+    """Makes the folder and writes what stays the same over the run; config.json comes last and seals it.
+
+    Raises:
+      UserError: if the folder cannot be made or written to.
+    """
     description = {
         "model": configs.to_dict(model),
         "vocabulary_sha256": vocabulary.sha256,
         "vocabulary_extra_ids": vocabulary.num_extra_ids,
     }
-    write_json(workdir / "model.json", description)
-    write_json(workdir / "config.json", configs.to_dict(config))
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(workdir / "vocabulary.model")
+        write_json(workdir / "model.json", description)
+        write_json(workdir / "config.json", configs.to_dict(config))
+    except OSError as error:
+        raise UserError(f"--workdir {workdir} cannot be written to: {error.strerror}.") from error
 
 
-def load_vocabulary(workdir: Path) -> Vocabulary:
-    """Returns the vocabulary a workdir's model was trained with.
+def load_config(workdir: Path) -> Any:
+    """Returns the config of a workdir's run.
 
     Raises:
-      UserError: if the file has been replaced by another vocabulary.
+      UserError: if there is none, or it is damaged or of another version of t5like.
     """
-    description = read_json(workdir / "model.json")
+    path = workdir / "config.json"
+    saved = read_json(path)
+    try:
+        return configs.from_dict(saved)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
+
+
+def load_description(workdir: Path) -> tuple[TransformerConfig, Vocabulary]:
+    """Returns the model of a workdir and the vocabulary it was trained with.
+
+    Raises:
+      UserError: if a file is missing or damaged, or the vocabulary has been replaced by another.
+    """
+    path = workdir / "model.json"
+    description = read_json(path)
+    expected = {"model": dict, "vocabulary_sha256": str, "vocabulary_extra_ids": int}
+    for name, kind in expected.items():
+        if not isinstance(description.get(name), kind):
+            raise UserError(f"{path} is damaged: {name} is missing or of the wrong type.")
+    model = configs.from_dict(description["model"])
+    if not isinstance(model, TransformerConfig):
+        raise UserError(f"{path} is damaged: its model is a {type(model).__name__}.")
     vocabulary = Vocabulary.load(workdir / "vocabulary.model", extra_ids=description["vocabulary_extra_ids"])
     if vocabulary.sha256 != description["vocabulary_sha256"]:
         raise UserError(
             f"{workdir / 'vocabulary.model'} does not match the checkpoint: it is not the vocabulary the model was "
             "trained with; put the original file back."
         )
-    return vocabulary
+    return model, vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +175,9 @@ class TrainedModel:
 
     def restore(self, abstract_params: Any) -> Any:
         """Returns the parameters, laid out as `abstract_params` says."""
-        checkpoints = Checkpoints(self.workdir / "checkpoints")
-        try:
+        folder = self.workdir / "checkpoints"
+        with contextlib.closing(Checkpoints(folder, is_read_only=True)) as checkpoints:
             return checkpoints.restore_params(self.step, abstract_params)
-        finally:
-            checkpoints.close()
 
 
 def load_model(workdir: Path) -> TrainedModel:
@@ -137,5 +188,8 @@ def load_model(workdir: Path) -> TrainedModel:
     """
     if not workdir.is_dir():
         raise UserError(f"There is no workdir {workdir}; --init takes the workdir of an earlier run.")
-    model = configs.from_dict(read_json(workdir / "model.json")["model"])
-    return TrainedModel(workdir, model, load_vocabulary(workdir), latest_checkpoint(workdir))
+    config, vocabulary = load_description(workdir)
+    step = latest_checkpoint(workdir)
+    if step is None:
+        raise UserError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one.")
+    return TrainedModel(workdir, config, vocabulary, step)

@@ -5,7 +5,7 @@ A location is one of
     embedded                        the text that comes with Python, see standard_library.py
     corpus.txt  corpus.jsonl.zst    a file: one document, or for .jsonl one document a line
     ~/corpus  corpus/**/*.md.gz     a folder, read recursively, or a glob of such files
-    tfds:c4/en  tfds:c4/en:3.0.1    a TFDS data set, read record by record
+    tfds:lm1b  tfds:c4/en:3.0.1     a TFDS data set, read record by record; downloaded and prepared first if need be
 
 Files are UTF-8, plain or compressed (.gz, .zst). Local text is held in memory; a corpus that does not fit belongs in TFDS.
 """
@@ -13,12 +13,9 @@ Files are UTF-8, plain or compressed (.gz, .zst). Local text is held in memory; 
 import difflib
 import glob
 import gzip
-import importlib
 import itertools
 import json
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,16 +24,13 @@ import zstandard
 
 from t5like.data import standard_library
 from t5like.data.standard_library import Split
+from t5like.data.tfds_source import open_data_source
 from t5like.errors import UserError
 
 EMBEDDED = "embedded"
 TFDS_PREFIX = "tfds:"
 
 _HELD_OUT_FRACTION = 0.02
-# TFDS registers a data set where its module is imported, and imports none of these by itself without TensorFlow.
-_TFDS_PACKAGES = ("text", "summarization", "translate", "question_answering")
-_TFDS_HOST = "https://storage.googleapis.com"
-_NETWORK_TIMEOUT_SECONDS = 10
 
 
 def read_documents(location: str, *, split: Split, text_field: str = "text") -> Sequence[str]:
@@ -195,7 +189,7 @@ class _TfdsDocuments(Sequence[str]):
         return len(self._records)
 
     def __getitem__(self, index: Any) -> Any:
-        number = range(len(self))[index]  # IndexError ends a loop; a data source would raise ValueError
+        number = range(len(self))[index]
         text = self._records[number][self._text_field]
         if isinstance(text, str):
             return text
@@ -212,78 +206,8 @@ class _TfdsDocuments(Sequence[str]):
 
 
 def _open_tfds(name: str, split: Split, text_field: str) -> Sequence[str]:
-    builder = _prepared_builder(name)
-    if split not in builder.info.splits:
-        raise UserError(
-            f"TFDS data set {name} has no split {split!r}, only {', '.join(builder.info.splits)}."
-        )
-    if text_field not in builder.info.features:
-        raise UserError(
-            f"TFDS data set {name} has no field {text_field!r}, only {', '.join(builder.info.features)}."
-        )
-    try:
-        records = builder.as_data_source(split=split)
-    except NotImplementedError as error:
-        raise UserError(
-            f"TFDS data set {name} is stored without random access; prepare it again with "
-            f"`tfds build {name} --file_format=array_record`, or convert it with `tfds convert_format`."
-        ) from error
-    if not len(records):
-        raise UserError(f"TFDS data set {name} has no records in its split {split!r}.")
+    records = open_data_source(name, split, alternative="name files of text instead")
+    fields = records[0]
+    if text_field not in fields:
+        raise UserError(f"TFDS data set {name} has no field {text_field!r}, only {', '.join(fields)}.")
     return _TfdsDocuments(records, text_field, name)
-
-
-def _prepared_builder(name: str) -> Any:
-    """Returns the TFDS builder of a data set on this machine, which is downloaded first if need be."""
-    import tensorflow_datasets as tfds  # slow to import, and of no use to local files
-    from tensorflow_datasets.core.registered import DatasetNotFoundError
-
-    try:
-        try:
-            builder = tfds.builder(name)
-        except DatasetNotFoundError:
-            _register_tfds(name)
-            builder = tfds.builder(name, file_format="array_record")
-    except DatasetNotFoundError as error:
-        raise UserError(
-            f"TFDS data set {name} is neither prepared on this machine (TFDS_DATA_DIR) nor known to TFDS."
-        ) from error
-    except (AssertionError, TypeError, ValueError) as error:  # a malformed name, or no such version
-        raise UserError(f"Cannot open the TFDS data set {name!r}: {_first_line(error)}") from error
-    if not builder.is_prepared():
-        _check_network(name)
-        try:
-            builder.download_and_prepare(file_format="array_record")
-        except Exception as error:  # builders raise whatever they like
-            raise UserError(
-                f"Cannot prepare the TFDS data set {name} ({_first_line(error)}); if it needs TensorFlow, run "
-                f"`tfds build {name} --file_format=array_record` where that is installed and set TFDS_DATA_DIR."
-            ) from error
-    return builder
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _register_tfds(name: str) -> None:
-    module = name.split("/")[0].split(":")[0]
-    for package in _TFDS_PACKAGES:
-        try:
-            importlib.import_module(f"tensorflow_datasets.{package}.{module}")
-        except ModuleNotFoundError:
-            continue
-
-
-def _check_network(name: str) -> None:
-    """Raises in seconds what a download would take minutes to find out."""
-    try:
-        with urllib.request.urlopen(_TFDS_HOST, timeout=_NETWORK_TIMEOUT_SECONDS):
-            pass
-    except urllib.error.HTTPError:
-        pass  # it answered
-    except OSError as error:
-        raise UserError(
-            f"TFDS data set {name} is not prepared on this machine (TFDS_DATA_DIR) and cannot be downloaded "
-            f"from here: {error}."
-        ) from error

@@ -8,7 +8,9 @@ gave and JSON carried, an iterator built from the same arguments goes on with th
 are made ahead in a thread; the state is that of the batch last handed out. `close()` ends the thread.
 """
 
+import atexit
 import itertools
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -193,4 +195,27 @@ def _shuffle_seed(seed: int, stream: int) -> int:
 
 
 def _prefetched(batches: grain.IterDataset[Features]) -> grain.DatasetIterator[Features]:
-    return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCH_BATCHES))
+    iterator = _Prefetched(iter(batches), _PREFETCH_BATCHES)
+    _OPEN_ITERATORS.add(iterator)
+    return iterator
+
+
+class _Prefetched(grain.experimental.ThreadPrefetchDatasetIterator):
+    """Grain's iterator, which may be closed twice: Grain's own needs modules that are gone at the very end."""
+
+    _is_closed = False
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            super().close()
+
+
+_OPEN_ITERATORS: weakref.WeakSet[_Prefetched] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A thread that is still inside C++ code when the interpreter ends takes the whole process down with an abort.
+    for iterator in list(_OPEN_ITERATORS):
+        iterator.close()

@@ -162,13 +162,62 @@ class Attention(nn.Module):
           mask: bool, broadcastable to [batch, heads, query, key]; False positions are not attended to.
           dropout_key: None for no dropout of the attention weights.
         """
-        query = self._split_heads(self.query(x))
-        # [batch, query, heads, head_dim] x [batch, key, heads, head_dim] -> [batch, heads, query, key]
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key_value.key).astype(jnp.float32)
-        if bias is not None:
-            logits = logits + bias
-        weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(x.dtype)
-        weights = dropout(weights, self.config.dropout_rate, dropout_key, broadcast_axes=(-2,))
-        attended = jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
+        attend = attend_per_example if self.config.attention == "per_example" else attend_at_once
+        rate = self.config.dropout_rate
+        attended = attend(self._split_heads(self.query(x)), key_value, bias, mask, rate, dropout_key)
         # [batch, query, heads, head_dim] -> [batch, query, embed]
         return self.out(attended.reshape(*attended.shape[:-2], -1))
+
+
+def attend_at_once(
+    query: jax.Array,
+    key_value: KeyValue,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    dropout_rate: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    """Returns the attended values [batch, query, heads, head_dim]; holds every logit of the batch at once.
+
+    Args:
+      query: [batch, query, heads, head_dim].
+      key_value, bias, mask, dropout_key: as `Attention`.
+    """
+    # [batch, query, heads, head_dim] x [batch, key, heads, head_dim] -> [batch, heads, query, key]
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key_value.key).astype(jnp.float32)
+    if bias is not None:
+        logits = logits + bias
+    weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
+    weights = dropout(weights, dropout_rate, dropout_key, broadcast_axes=(-2,))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
+
+
+def attend_per_example(
+    query: jax.Array,
+    key_value: KeyValue,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    dropout_rate: float,
+    dropout_key: jax.Array | None,
+) -> jax.Array:
+    """Returns what `attend_at_once` does, dropout included, one example after another.
+
+    The logits of one example fit a CPU's cache, those of a batch do not; the backward pass computes them again
+    instead of reading them back from memory.
+    """
+    batch, heads, keys = query.shape[0], query.shape[2], key_value.key.shape[1]
+    # Dropout is the same for every query, so it may as well act on the values: (w * s) v = w (s v).
+    scale = dropout(jnp.ones((batch, heads, 1, keys), query.dtype), dropout_rate, dropout_key)
+    value = key_value.value * scale[:, :, 0].swapaxes(1, 2)[..., None]
+    mask = jnp.broadcast_to(mask, (batch, *mask.shape[1:]))
+
+    @jax.checkpoint
+    def attend_one(one: tuple[jax.Array, ...], bias: jax.Array | None) -> jax.Array:
+        query, key, value, mask = one
+        logits = jnp.einsum("qhd,khd->hqk", query, key).astype(jnp.float32)
+        if bias is not None:
+            logits = logits + bias[0]
+        weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
+        return jnp.einsum("hqk,khd->qhd", weights, value)
+
+    return jax.lax.map(lambda one: attend_one(one, bias), (query, key_value.key, value, mask))

@@ -38,6 +38,9 @@ class TransformerConfig:
     dropout_rate: float = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of activations and of matrix products; parameters, norms, softmax and logits stay float32."""
+    attention: Literal["at_once", "per_example"] = "at_once"
+    """Whether attention is computed for the whole batch at once, or one example after another, which is faster and
+    smaller on a single CPU and cannot be split over devices. The results are the same."""
     scans_layers: bool = True
     """True stacks the layers' parameters and runs them in a loop: compile time stays flat in depth."""
     remat: RematPolicy = "none"

@@ -1,11 +1,11 @@
-"""GLUE in T5's text-to-text form, from the official TSV files or from prepared TFDS data."""
+"""GLUE in T5's text-to-text form, from the official TSV files or through TFDS."""
 
 import codecs
 import dataclasses
-import importlib
 import pathlib
 from collections.abc import Iterator, Mapping
 
+from t5like.data.tfds_source import open_data_source
 from t5like.errors import UserError
 from t5like.tasks.base import NO_LABEL, Example, Task
 from t5like.tasks.metrics import ACCURACY, F1, MATTHEWS, Metric
@@ -46,8 +46,8 @@ class GlueFormat:
         return " ".join([self.name, *(f"{key}: {texts[key]}" for key in self.texts)])
 
     def read(self, split: str, data_dir: pathlib.Path | None) -> list[Example]:
-        """Returns a split from TSV files under `data_dir`, or from prepared TFDS data where it is None."""
-        return _read_prepared(self, split) if data_dir is None else _read_tsv(self, split, data_dir)
+        """Returns a split from TSV files under `data_dir`, or from TFDS, which may download it, where it is None."""
+        return _read_tfds(self, split) if data_dir is None else _read_tsv(self, split, data_dir)
 
 
 FORMATS = (
@@ -174,34 +174,18 @@ def _rows(
         yield line, dict(zip(columns, cells, strict=True))
 
 
-def _read_prepared(form: GlueFormat, split: str) -> list[Example]:
-    """Returns the examples of a split that TFDS has prepared, in the order of the official file.
-
-    Nothing is fetched here: unpacking GLUE's archives takes TensorFlow, and without a network TFDS tries for minutes.
+def _read_tfds(form: GlueFormat, split: str) -> list[Example]:
+    """Returns the examples of a split of a TFDS data set, in the order of the official file.
 
     Raises:
-      UserError: TFDS holds no such data, or none in a format that can be read without TensorFlow.
+      UserError: the data are not on this machine and cannot be fetched, or cannot be read.
     """
-    tfds = importlib.import_module("tensorflow_datasets")
-    importlib.import_module(
-        "tensorflow_datasets.text.glue"
-    )  # without TensorFlow, TFDS finds only what is imported
-    builder = tfds.builder(f"glue/{form.name}")
-    remedy = (
-        f"pass --data_dir with the folder of GLUE that holds {form.folder}/, or run "
-        f"`tfds build glue/{form.name} --file_format=array_record` where TensorFlow and a network are"
+    records = open_data_source(
+        f"glue/{form.name}",
+        split,
+        alternative=f"pass --data_dir with the folder of GLUE that holds {form.folder}/",
     )
-    if not (
-        builder.data_path.exists() and builder.is_prepared()
-    ):  # is_prepared logs a warning where nothing is
-        raise UserError(f"TFDS has not prepared glue/{form.name} under {builder.data_path}: {remedy}.")
-    try:
-        source = builder.as_data_source(split=split)
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.data_path} is in a format that takes TensorFlow to read: remove it, then {remedy}."
-        ) from error
-    rows = sorted(source.__getitems__(range(len(source))), key=lambda row: row["idx"])
+    rows = sorted(records[:], key=lambda row: row["idx"])
     return [
         Example(
             inputs=form.prompt({key: row[key].decode("utf-8") for key in form.texts}),

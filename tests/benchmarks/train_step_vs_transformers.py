@@ -1,0 +1,176 @@
+"""T5-small train step against Hugging Face Transformers on PyTorch, on the CPU, in alternating runs.
+
+    python tests/benchmarks/train_step_vs_transformers.py [--rounds 5] [--peer_python PYTHON]
+
+The same step on both sides: T5 1.0 small (d_model 512, 6 + 6 layers, d_ff 2048, 8 heads, vocabulary 32128), batch 8,
+inputs 512, targets 114, float32, dropout 0.1, AdamW, all cores. Each side runs in a process of its own that times one
+step whenever it is told to, so that both see the same noise of the machine; the ratio is the median of the rounds'.
+The peer lives in an environment this script makes under ~/.cache/t5like/benchmarks (PyTorch for CPU and
+Transformers 4.57, the last that is tuned for T5 training); --peer_python uses one that is there.
+
+Last line: train_step ratio=R ours=TOKENS/S peer=TOKENS/S spread=LOWEST-HIGHEST RATIO
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+BATCH, INPUTS, TARGETS, VOCABULARY = 8, 512, 114, 32128
+REAL_TOKENS = BATCH * (INPUTS + TARGETS)
+PEER_REQUIREMENTS = ("torch==2.13.0", "transformers>=4.57,<5")
+HERE = pathlib.Path(__file__).resolve()
+
+
+def serve_steps(step) -> None:  # type: ignore[no-untyped-def]
+    """Runs one step for each line on standard input and prints its seconds."""
+    step()  # compile and warm up
+    step()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def run_ours() -> None:
+    """Serves our train step, as `t5like pretrain` runs it."""
+    import jax
+    import numpy as np
+
+    from t5like.families.t5 import t5_1_0
+    from t5like.optim.adamw import AdamW
+    from t5like.optim.schedules import Constant
+    from t5like.sharding import AxisRules, MeshShape, put_batch
+    from t5like.training import TrainingConfig, initial_state, jit_train_step, place
+
+    model = dataclasses.replace(t5_1_0("small"), attention="per_example", scans_layers=False)
+    config = TrainingConfig(
+        optimizer=AdamW(schedule=Constant(peak=1e-4), max_grad_norm=None), num_steps=1000, batch_size=BATCH, z_loss=0.0
+    )
+    placement = place(model, MeshShape(), AxisRules(), batch_size=BATCH)
+    optimizer = config.optimizer.build(config.num_steps, placement.axes)
+    rng = np.random.default_rng(0)
+    targets = rng.integers(2, 32000, (BATCH, TARGETS), np.int32)
+    batch = {
+        "encoder_input_tokens": rng.integers(2, 32000, (BATCH, INPUTS), np.int32),
+        "encoder_segment_ids": np.ones((BATCH, INPUTS), np.int32),
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_target_tokens": targets,
+        "decoder_segment_ids": np.ones((BATCH, TARGETS), np.int32),
+        "decoder_loss_weights": np.ones((BATCH, TARGETS), np.float32),
+    }
+    with jax.set_mesh(placement.mesh):
+        state = initial_state(placement, optimizer, seed=0, params=None)
+        train_step = jit_train_step(config, placement, optimizer)
+        arrays = put_batch(batch, placement.batch)
+
+        def step() -> None:
+            nonlocal state
+            state, metrics = train_step(state, arrays)
+            jax.block_until_ready((state, metrics))
+
+        serve_steps(step)
+
+
+def run_peer() -> None:
+    """Serves the same step in Transformers on PyTorch."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=512,
+        d_kv=64,
+        d_ff=2048,
+        num_layers=6,
+        num_heads=8,
+        dropout_rate=0.1,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
+    inputs = torch.randint(2, 32000, (BATCH, INPUTS))
+    mask = torch.ones_like(inputs)
+    labels = torch.randint(2, 32000, (BATCH, TARGETS))
+
+    def step() -> None:
+        loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    serve_steps(step)
+
+
+def peer_python() -> str:
+    """Returns the interpreter of the peer's environment, made if it is not there."""
+    folder = pathlib.Path.home() / ".cache/t5like/benchmarks/transformers"
+    python = folder / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PEER_REQUIREMENTS], check=True)
+    return str(python)
+
+
+class Side:
+    """A process that times one step at a time."""
+
+    def __init__(self, python: str, role: str):
+        self._process = subprocess.Popen(
+            [python, str(HERE), "--role", role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if self._line() != "ready":
+            raise SystemExit(f"the {role} side did not start")
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def time_step(self) -> float:
+        """Returns the seconds of one step."""
+        assert self._process.stdin is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._line())
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def main() -> None:
+    """Alternates the two sides and prints every round, then the line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer_python", default=None)
+    parser.add_argument("--role", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        return run_ours() if options.role == "ours" else run_peer()
+    ours, peer = Side(sys.executable, "ours"), Side(options.peer_python or peer_python(), "peer")
+    rounds = []
+    for number in range(options.rounds):
+        seconds = {"ours": ours.time_step(), "peer": peer.time_step()}
+        rounds.append(seconds)
+        print(f"round {number + 1}: {json.dumps({name: round(value, 3) for name, value in seconds.items()})}", flush=True)
+    ours.close()
+    peer.close()
+    ratios = [seconds["peer"] / seconds["ours"] for seconds in rounds]
+    speed = {side: REAL_TOKENS / statistics.median(seconds[side] for seconds in rounds) for side in ("ours", "peer")}
+    print(
+        f"train_step ratio={statistics.median(ratios):.2f} ours={speed['ours']:.0f} peer={speed['peer']:.0f} "
+        f"spread={min(ratios):.2f}-{max(ratios):.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Dropout, norm and MLP, each against its formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5like.models.layers import RMSNorm, dropout, split_key
+
+
+def test_dropout_without_key_or_rate_is_identity():
+    x = jnp.arange(6.0).reshape(2, 3)
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, jax.random.key(0)) is x
+
+
+def test_dropout_is_a_function_of_its_key():
+    x = jnp.ones((4, 50))
+    first, again, other = (dropout(x, 0.3, jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(rate):
+    num = 100_000
+    y = np.asarray(dropout(jnp.full(num, 3.0), rate, jax.random.key(0)))
+    np.testing.assert_allclose(np.unique(y), [0.0, 3.0 / (1.0 - rate)], rtol=1e-6)
+    standard_error = np.sqrt(rate * (1.0 - rate) / num)
+    assert abs((y == 0).mean() - rate) < 5 * standard_error
+    assert abs(y.mean() - 3.0) < 5 * 3.0 / (1.0 - rate) * standard_error
+
+
+def test_dropout_draws_once_for_all_positions_of_a_broadcast_axis():
+    x = jnp.ones((3, 7, 40))
+    y = np.asarray(dropout(x, 0.5, jax.random.key(0), broadcast_axes=(-2,)))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    assert len(np.unique(y[:, 0], axis=0)) == 3, "rows of the batch share a draw"
+    everywhere = np.asarray(dropout(x, 0.5, jax.random.key(0)))
+    assert len(np.unique(everywhere.reshape(21, 40), axis=0)) == 21
+
+
+def test_dropout_keeps_the_dtype():
+    x = jnp.ones((2, 3), jnp.bfloat16)
+    assert dropout(x, 0.5, jax.random.key(0)).dtype == jnp.bfloat16
+
+
+def test_split_key_gives_different_keys_or_none_at_all():
+    assert split_key(None, 3) == [None] * 3
+    keys = split_key(jax.random.key(0), 3)
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_norm_divides_by_the_root_mean_square_and_multiplies_by_scale(dtype):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(3.0, 10.0, (2, 5, 16)), dtype)
+    scale = rng.normal(size=16).astype(np.float32)
+    y = RMSNorm(1e-6).apply({"params": {"scale": scale}}, x)
+    exact = np.asarray(x, np.float64)
+    exact = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-6) * scale
+    assert y.dtype == dtype
+    # One rounding, at the very end: computing in bfloat16 would cost several.
+    np.testing.assert_allclose(
+        np.asarray(y, np.float64), exact, rtol=1e-6 if dtype == jnp.float32 else 2**-8
+    )
+
+
+def test_norm_of_zeros_is_zero_with_a_finite_gradient():
+    def norm(x):
+        return jnp.sum(RMSNorm(1e-6).apply({"params": {"scale": jnp.ones(4)}}, x))
+
+    value, gradient = jax.value_and_grad(norm)(jnp.zeros((1, 1, 4)))
+    assert value == 0.0
+    assert np.isfinite(gradient).all()
