@@ -6,8 +6,11 @@ workdir/checkpoints/<step>/params      parameters, alone so that fine-tuning can
 """
 
 import contextlib
+import gc
 import io
 import logging
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,9 @@ from t5like.train_step import TrainState
 
 PyTree = Any
 
+# Reads of a damaged checkpoint that are under way when the first of them fails complain until they end.
+_NOISE_SECONDS = 0.5
+
 
 class Checkpoints:
     """The checkpoints under one folder; the newest `num_kept` of them stay."""
@@ -30,6 +36,9 @@ class Checkpoints:
         Args:
           is_read_only: leave everything as it is; the run that the folder belongs to may be saving right now.
         """
+        logging.getLogger("absl").setLevel(
+            logging.CRITICAL
+        )  # Orbax narrates at lower levels, and raises besides
         policies = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.LatestN(num_kept),
@@ -39,9 +48,13 @@ class Checkpoints:
             cleanup_tmp_directories=not is_read_only,
             read_only=is_read_only,
         )
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates each save at lower levels
+        handlers = {
+            "params": ocp.StandardCheckpointHandler(),
+            "optimizer": ocp.StandardCheckpointHandler(),
+            "run": ocp.JsonCheckpointHandler(),
+        }
         self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(folder.absolute(), item_handlers=handlers, options=options)
 
     @property
     def latest_step(self) -> int | None:
@@ -81,6 +94,8 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(abstract_state.optimizer),
         )
         with self._one_sentence(step):
+            self._check_holds(step, "params", abstract_state.params)
+            self._check_holds(step, "optimizer", abstract_state.optimizer)
             restored = self._manager.restore(step, args=args)
         count = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract_state.step.sharding)
         return TrainState(count, restored["params"], restored["optimizer"])
@@ -93,6 +108,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         with self._one_sentence(step):
+            self._check_holds(step, "params", abstract_params)
             return self._manager.restore(step, args=args)["params"]
 
     def wait(self) -> None:
@@ -103,21 +119,57 @@ class Checkpoints:
         """Waits for the last save and ends the threads."""
         self._manager.close()
 
+    def _check_holds(self, step: int, item: str, expected: PyTree) -> None:
+        """Raises UserError, naming an array, if an item holds other arrays than expected."""
+        items = dict(self._manager.item_metadata(step).items())
+        if items.get(item) is None:
+            raise ValueError(f"it has no {item}")
+        stored, wanted = _shapes(items[item].tree), _shapes(expected)
+        for name in sorted(stored.keys() | wanted.keys()):
+            if stored.get(name) != wanted.get(name):
+                raise UserError(
+                    f"The checkpoint {self.folder / str(step)} is of another model: {item}/{name} is "
+                    f"{stored.get(name, 'missing')} there and {wanted.get(name, 'missing')} in the config."
+                )
+
     @contextlib.contextmanager
     def _one_sentence(self, step: int) -> Iterator[None]:
         """Turns what Orbax raises, and prints beside it, into one sentence."""
-        noise = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(noise):
+        reason = None
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
                 yield
-        except (ValueError, KeyError, OSError, TypeError) as error:
-            reason = " ".join(str(error).split())[:300]
+            except UserError:
+                raise
+            except Exception as error:  # Orbax raises nothing narrower for a damaged array
+                reason = re.split(r" See full | \[", " ".join(str(error).split()))[0][:200].rstrip(".")
+            if reason is not None:
+                gc.collect()
+                time.sleep(_NOISE_SECONDS)
+        if reason is not None:
             raise UserError(
-                f"The checkpoint {self.folder / str(step)} cannot be read for this model: {reason}"
-            ) from error
+                f"The checkpoint {self.folder / str(step)} is damaged ({reason}); remove that folder to use the one "
+                "before it."
+            )
+
+
+def _shapes(tree: PyTree) -> dict[str, str]:
+    """Returns the shape and dtype of every array of a tree by its path, which is the same for lists and tuples."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def latest_checkpoint(workdir: Path) -> int | None:
-    """Returns the newest complete step under workdir/checkpoints, None where there is none; writes nothing."""
+    """Returns the newest complete step under workdir/checkpoints, None where there is none; writes nothing.
+
+    Raises:
+      UserError: if there is a file in place of the folder.
+    """
     folder = workdir / "checkpoints"
-    return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise UserError(f"{folder} is damaged: it is a file and not a folder of checkpoints.")
+    return max(ocp.utils.checkpoint_steps(folder), default=None)

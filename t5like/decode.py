@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from t5like.models.transformer import DecodingState, Transformer
 
 PyTree = Any
+Carry = tuple[jax.Array, DecodingState, jax.Array, jax.Array]
+"""Last token of each row [batch], state after all before it, tokens so far [batch, max_length], rows that ended."""
 
 
 def greedy_decode(
@@ -29,24 +31,23 @@ def greedy_decode(
       max_length: most tokens to decode, end mark included.
     """
     variables = {"params": params}
-    logits, state = model.apply(variables, tokens, segment_ids, max_length, method=Transformer.start_decoding)
-    batch = tokens.shape[0]
 
-    def goes_on(carry: tuple[jax.Array, DecodingState, jax.Array, jax.Array]) -> jax.Array:
+    def append(logits: jax.Array, state: DecodingState, decoded: jax.Array, has_ended: jax.Array) -> Carry:
+        token = jnp.where(has_ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        decoded = jax.lax.dynamic_update_slice_in_dim(decoded, token[:, None], state.position - 1, axis=1)
+        return token, state, decoded, has_ended | (token == eos_id)
+
+    def goes_on(carry: Carry) -> jax.Array:
         _, state, _, has_ended = carry
-        return (state.position <= max_length) & ~jnp.all(has_ended)
+        return (state.position < max_length) & ~jnp.all(has_ended)
 
-    def decode_one(carry: tuple[jax.Array, DecodingState, jax.Array, jax.Array]) -> tuple:
-        logits, state, decoded, has_ended = carry
-        next_token = jnp.where(has_ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
-        decoded = jax.lax.dynamic_update_slice_in_dim(
-            decoded, next_token[:, None], state.position - 1, axis=1
-        )
-        has_ended |= next_token == eos_id
-        logits, state = model.apply(variables, next_token, state, method=Transformer.decode_step)
-        return logits, state, decoded, has_ended
+    def decode_one(carry: Carry) -> Carry:
+        token, state, decoded, has_ended = carry
+        logits, state = model.apply(variables, token, state, method=Transformer.decode_step)
+        return append(logits, state, decoded, has_ended)
 
-    decoded = jnp.zeros((batch, max_length), jnp.int32)
+    logits, state = model.apply(variables, tokens, segment_ids, max_length, method=Transformer.start_decoding)
+    decoded = jnp.zeros((tokens.shape[0], max_length), jnp.int32)
     # A row of padding alone (the filling of a last batch) has nothing to say.
     has_ended = jnp.all(segment_ids == 0, axis=1)
-    return jax.lax.while_loop(goes_on, decode_one, (logits, state, decoded, has_ended))[2]
+    return jax.lax.while_loop(goes_on, decode_one, append(logits, state, decoded, has_ended))[2]

@@ -292,6 +292,10 @@ def resume(
     """
     with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
         saved = checkpoints.read_run(step)
+        if not {"cursor", "vocabulary_sha256"} <= saved.keys():
+            raise UserError(
+                f"The checkpoint {workdir / 'checkpoints' / str(step)} is damaged: it has no data cursor."
+            )
         check_vocabulary(saved, vocabulary, workdir)
         state = checkpoints.restore_state(step, abstract_state)
     batches.set_state(saved["cursor"])
