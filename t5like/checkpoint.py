@@ -2,7 +2,7 @@
 
 workdir/checkpoints/<step>/params      parameters, alone so that fine-tuning can read them alone
                           /optimizer   optimizer state
-                          /run         JSON: data cursor, vocabulary digest
+                          /run         JSON: data cursor, vocabulary digest, number of training examples
 """
 
 import contextlib
@@ -79,9 +79,16 @@ class Checkpoints:
         )
 
     def read_run(self, step: int) -> dict[str, Any]:
-        """Returns the JSON saved beside the state."""
+        """Returns the JSON saved beside the state.
+
+        Raises:
+          UserError: if it is missing or damaged.
+        """
         with self._one_sentence(step):
-            return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+            run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+            if not isinstance(run, dict) or "cursor" not in run:
+                raise ValueError("it has no data cursor")
+            return run
 
     def restore_state(self, step: int, abstract_state: TrainState) -> TrainState:
         """Returns the state at `step`, laid out over the devices as `abstract_state` says.

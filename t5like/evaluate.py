@@ -19,7 +19,6 @@ from t5like.data.pipeline import held_out_rows
 from t5like.errors import UserError, run_entry
 from t5like.evaluation import (
     NUM_SAMPLES,
-    Sample,
     TaskEvaluation,
     held_out_loss,
     span_samples,
@@ -28,8 +27,8 @@ from t5like.evaluation import (
 )
 from t5like.finetune import Finetune, tokenize
 from t5like.optim.base import require_positive
-from t5like.outcome import Score
 from t5like.pretrain import Pretrain, read_text
+from t5like.scores import Sample, Score
 from t5like.sharding import AxisRules, MeshShape
 from t5like.tasks import find_task
 from t5like.training import Placement, place

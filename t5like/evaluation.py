@@ -4,7 +4,7 @@ Each evaluation is a function of the parameters, so that the training loop and `
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.decode import greedy_decode
 from t5like.losses import TokenLoss, token_cross_entropy
 from t5like.models.transformer import Transformer
-from t5like.outcome import Score
+from t5like.scores import Sample, Score
 from t5like.sharding import put_batch
 from t5like.tasks.base import Example, Task, majority_label, score
 
@@ -85,14 +85,6 @@ def greedy_decoder(model: Transformer, *, eos_id: int, max_length: int) -> Calla
     return decode
 
 
-class Sample(NamedTuple):
-    """One input, what should have been written for it, and what the model wrote."""
-
-    inputs: str
-    targets: str
-    prediction: str
-
-
 class TaskEvaluation:
     """The evaluation that answers every example of a task by greedy decoding and scores the answers."""
 
@@ -121,7 +113,10 @@ class TaskEvaluation:
             for example_id, ids in zip(batch[EXAMPLE_IDS], decoded, strict=True):
                 if example_id >= 0:  # not a row that fills the last batch
                     predictions[int(example_id)] = self._vocabulary.decode(ids)
-        self.samples = [Sample(e.inputs, e.targets, predictions[e.index]) for e in self._examples]
+        self.samples = [
+            Sample(inputs=e.inputs, targets=e.targets, prediction=predictions[e.index])
+            for e in self._examples
+        ]
         return score(self._task, [s.targets for s in self.samples], [s.prediction for s in self.samples])
 
 
@@ -164,9 +159,9 @@ def span_samples(
     decoded = jax.device_get(decode(params, put_batch(without_ids(batch), sharding)))
     return [
         Sample(
-            vocabulary.decode(row["encoder_input_tokens"]),
-            vocabulary.decode(row["decoder_target_tokens"]),
-            vocabulary.decode(ids),
+            inputs=vocabulary.decode(row["encoder_input_tokens"]),
+            targets=vocabulary.decode(row["decoder_target_tokens"]),
+            prediction=vocabulary.decode(ids),
         )
         for row, ids in zip(rows, decoded, strict=False)
     ]

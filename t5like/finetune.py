@@ -108,6 +108,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
             seed=config.seed,
         ),
         workdir=workdir,
+        num_examples=len(train_examples),
         resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),

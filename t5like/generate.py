@@ -92,17 +92,18 @@ def read_inputs(config: Generate) -> list[str]:
     """
     if config.text:
         return list(config.text)
+    if config.input_file is None and sys.stdin.isatty():
+        print("reading one input a line; end with Ctrl-D", file=sys.stderr)
     origin = "Standard input" if config.input_file is None else f"--input_file {config.input_file}"
     try:
         source = sys.stdin.read() if config.input_file is None else Path(config.input_file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{origin} cannot be read: {error}.") from error
-    texts = [line for line in source.split("\n") if line.strip()]
-    if not texts:
+    if not source.strip():
         raise UserError(
             f"{COMMAND} has nothing to write on: give --text, --input_file, or lines on standard input."
         )
-    return texts
+    return source.removesuffix("\n").split("\n")
 
 
 if __name__ == "__main__":

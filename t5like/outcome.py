@@ -8,21 +8,10 @@ from typing import Any
 from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.report import write_report
+from t5like.scores import Sample, Score
 from t5like.workdir import is_new, write_json
 
 EVALUATION_FILE, SAMPLES_FILE = "evaluation.json", "samples.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """One measured figure and what it has to beat."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: float | None = None
-    baseline_name: str | None = None
-    higher_is_better: bool = True
 
 
 def last_validation(workdir: Path) -> dict[str, Any]:
@@ -38,7 +27,7 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Any]) -> dict[str, Any]:
+def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Sample]) -> dict[str, Any]:
     """Writes evaluation.json, samples.json and report.html, prints the scores; returns the evaluation."""
     evaluation = write_outcome(workdir, last_validation(workdir)["step"], scores, samples)
     report = write_report(workdir)
@@ -48,13 +37,13 @@ def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Any]) -> 
 
 
 def write_outcome(
-    workdir: Path, step: int, scores: Sequence[Score], samples: Sequence[Any]
+    workdir: Path, step: int, scores: Sequence[Score], samples: Sequence[Sample]
 ) -> dict[str, Any]:
     """Writes evaluation.json and samples.json; returns the evaluation."""
     workdir.mkdir(parents=True, exist_ok=True)
     evaluation = {"step": step, "rows": [dataclasses.asdict(score) for score in scores]}
     write_json(workdir / EVALUATION_FILE, evaluation)
-    write_json(workdir / SAMPLES_FILE, [sample._asdict() for sample in samples])
+    write_json(workdir / SAMPLES_FILE, [dataclasses.asdict(sample) for sample in samples])
     return evaluation
 
 

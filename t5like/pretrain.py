@@ -114,6 +114,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         placement,
         batches,
         workdir=workdir,
+        num_examples=len(text.train),
         resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),

@@ -5,6 +5,7 @@ which mesh axis each is split over. An unknown name and a mesh axis used twice i
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -41,9 +42,12 @@ class MeshShape:
             raise UserError(f"Mesh axes must be at least 1 (data may be -1), but got {self}.")
         data = len(devices) // model_ways if self.data == -1 else self.data
         if data * model_ways != len(devices):
+            tensor = math.gcd(self.tensor, len(devices))
+            fsdp = math.gcd(self.fsdp, len(devices) // tensor)
             raise UserError(
-                f"A mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} does not cover "
-                f"{len(devices)} device(s); choose mesh axes whose product is {len(devices)}."
+                f"A mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} does not cover {len(devices)} "
+                f"device(s); one near it that does is data={len(devices) // (fsdp * tensor)}, fsdp={fsdp}, "
+                f"tensor={tensor}."
             )
         grid = np.asarray(devices).reshape(data, self.fsdp, self.tensor)
         return Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)

@@ -228,6 +228,7 @@ def train(
     batches: BatchIterator,
     *,
     workdir: Path,
+    num_examples: int,
     resume_step: int | None,
     vocabulary: Vocabulary,
     evaluators: tuple[Evaluator, ...],
@@ -238,6 +239,7 @@ def train(
 
     Args:
       batches: closed when this returns.
+      num_examples: documents or rows that the batches are made of; a restart must find as many.
       resume_step: what `workdirs.find_resume_step` gave.
       init: another run, whose parameters a new run starts from.
 
@@ -246,11 +248,11 @@ def train(
     """
     started = time.time()
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
+    identity = {"vocabulary_sha256": vocabulary.sha256, "num_examples": num_examples}
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
-        # Order of restoring: (1) a checkpoint of this very run, with its data cursor; (2) parameters of another
-        # run; (3) fresh ones. Nothing is written before it has worked.
+        # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
         if resume_step is not None:  # 1
-            state = resume(workdir, resume_step, vocabulary, abstract_state(placement, optimizer), batches)
+            state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
         else:  # 2, 3
             params = None if init is None else init.restore(placement.params)
             state = initial_state(placement, optimizer, seed=config.seed, params=params)
@@ -273,7 +275,7 @@ def train(
                 evaluators=evaluators,
                 checkpoints=checkpoints,
                 checkpoint_every_steps=config.checkpoint_every_steps,
-                run={"vocabulary_sha256": vocabulary.sha256},
+                run=identity,
                 log=log,
                 log_every_steps=config.log_every_steps,
                 progress=progress,
@@ -283,7 +285,7 @@ def train(
 
 
 def resume(
-    workdir: Path, step: int, vocabulary: Vocabulary, abstract_state: TrainState, batches: BatchIterator
+    workdir: Path, step: int, identity: dict[str, Any], abstract_state: TrainState, batches: BatchIterator
 ) -> TrainState:
     """Returns the state a run had at `step`, having set `batches` to go on from there.
 
@@ -292,11 +294,15 @@ def resume(
     """
     with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
         saved = checkpoints.read_run(step)
-        if not {"cursor", "vocabulary_sha256"} <= saved.keys():
-            raise UserError(
-                f"The checkpoint {workdir / 'checkpoints' / str(step)} is damaged: it has no data cursor."
-            )
-        check_vocabulary(saved, vocabulary, workdir)
+        for name, what in (
+            ("vocabulary_sha256", "vocabulary"),
+            ("num_examples", "number of training examples"),
+        ):
+            if name in saved and saved[name] != identity[name]:
+                raise UserError(
+                    f"The {what} does not match the checkpoints of {workdir}: it was {saved[name]} and is now "
+                    f"{identity[name]}; put back what the run began with, or start in a new --workdir."
+                )
         state = checkpoints.restore_state(step, abstract_state)
     batches.set_state(saved["cursor"])
     return state
@@ -313,15 +319,6 @@ def logged_seconds(workdir: Path, resume_step: int | None) -> float:
         for earlier, row in zip(steps, rows, strict=False)
         if row["step"] <= resume_step
     )
-
-
-def check_vocabulary(saved: dict[str, Any], vocabulary: Vocabulary, workdir: Path) -> None:
-    """Raises UserError if a checkpoint was written with another vocabulary than the one at hand."""
-    if saved["vocabulary_sha256"] != vocabulary.sha256:
-        raise UserError(
-            f"The vocabulary does not match the checkpoints of {workdir}: they were trained with another one; put the "
-            "original vocabulary.model back, or start in a new --workdir."
-        )
 
 
 def describe(placement: Placement, config: TrainingConfig, resume_step: int | None) -> str:

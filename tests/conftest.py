@@ -1,10 +1,15 @@
-"""Runs every test on eight virtual CPU devices, compiles in a tenth of the usual time, and gives random batches."""
+"""Runs every test on eight virtual CPU devices, compiles in a tenth of the usual time, and gives what tests share.
+
+That is random batches, and small runs that a whole session trains once: `pretrained` and `finetuned`.
+"""
 
 import importlib.util
 import mmap
 import os
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,3 +65,114 @@ def random_batch() -> RandomBatch:
         return {name: np.stack([row[name] for row in laid_out]) for name in laid_out[0]}
 
     return build
+
+
+@pytest.fixture(scope="session")
+def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of made-up text, text/, and made-up GLUE files, glue/SST-2/."""
+    folder = tmp_path_factory.mktemp("small")
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 6))) for _ in range(600)]
+    (folder / "text").mkdir()
+    for number in range(60):
+        (folder / "text" / f"{number:02}.txt").write_text(" ".join(rng.choices(words, k=200)))
+    (folder / "glue" / "SST-2").mkdir(parents=True)
+    for split, num_examples in (("train", 30), ("dev", 10)):
+        rows = [f"{' '.join(rng.choices(words, k=5))}\t{index % 2}" for index in range(num_examples)]
+        (folder / "glue" / "SST-2" / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Keeps what the session compiles while this is in use; gives the environment that makes a process share it."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # it decides once whether it is on
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def small_pretrain(small_text: Path) -> Any:
+    """A `Pretrain` of a few seconds, with dropout, checkpoints every 4 steps and evaluations every 6; 12 in all."""
+    from t5like.models.config import TransformerConfig
+    from t5like.objectives.span_corruption import SpanCorruption
+    from t5like.optim.adamw import AdamW
+    from t5like.optim.schedules import Constant
+    from t5like.pretrain import Pretrain
+
+    model = TransformerConfig(
+        embed_dim=16,
+        num_heads=2,
+        head_dim=8,
+        mlp_dim=32,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        dropout_rate=0.1,
+    )
+    return Pretrain(
+        model=model,
+        objective=SpanCorruption(inputs_length=24),
+        data=str(small_text / "text"),
+        vocabulary_size=300,
+        optimizer=AdamW(schedule=Constant(peak=1e-2)),
+        num_steps=12,
+        batch_size=8,
+        log_every_steps=3,
+        eval_every_steps=6,
+        checkpoint_every_steps=4,
+        max_eval_rows=8,
+    )
+
+
+@pytest.fixture(scope="session")
+def pretrained(small_pretrain: Any, small_text: Path, compiled_once: dict[str, str]) -> Path:
+    """The finished workdir of `small_pretrain`; to be read only."""
+    from t5like.pretrain import pretrain
+
+    pretrain(small_pretrain, small_text / "pretrained")
+    return small_text / "pretrained"
+
+
+@pytest.fixture(scope="session")
+def small_finetune(pretrained: Path, small_text: Path) -> Any:
+    """A `Finetune` from `pretrained`, with dropout."""
+    from t5like.finetune import Finetune
+    from t5like.objectives.text_to_text import TextToText
+    from t5like.optim.adamw import AdamW
+    from t5like.optim.schedules import Constant
+
+    return Finetune(
+        task="glue/sst2",
+        init=str(pretrained),
+        data_dir=str(small_text / "glue"),
+        objective=TextToText(inputs_length=24, targets_length=4),
+        dropout_rate=0.2,
+        optimizer=AdamW(schedule=Constant(peak=1e-2)),
+        num_steps=9,
+        batch_size=8,
+        log_every_steps=2,
+        eval_every_steps=6,
+        checkpoint_every_steps=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def finetuned(small_finetune: Any, small_text: Path) -> Path:
+    """The finished workdir of `small_finetune`; to be read only."""
+    from t5like.finetune import finetune
+
+    finetune(small_finetune, small_text / "finetuned")
+    return small_text / "finetuned"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5like.models.config import TransformerConfig
+from t5like.sharding import AxisRules
 
 Initializer = Callable[..., jax.Array]
 
@@ -87,6 +88,7 @@ class Embedding(nn.Module):
     num_embeddings: int
     embed_dim: int
     dtype: str
+    rules: AxisRules
 
     def setup(self) -> None:
         init = nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ("vocab", "embed"))
@@ -94,7 +96,10 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         # [batch, length] -> [batch, length, embed]
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+        # Looked up in whole rows: from rows in parts, activations in parts would have to be put together.
+        table = self.rules.constrain(self.embedding, "vocab", "embed")
+        rows = jnp.take(table, tokens, axis=0).astype(self.dtype)
+        return self.rules.constrain(rows, "batch", "length", "embed")
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] in float32, whatever the dtype of x."""

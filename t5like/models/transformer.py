@@ -214,7 +214,7 @@ class Transformer(nn.Module):
     def setup(self) -> None:
         c = self.config
         assert c.num_embeddings is not None, "resolve num_embeddings from the vocabulary first"
-        self.token_embedder = Embedding(c.num_embeddings, c.embed_dim, c.compute_dtype)
+        self.token_embedder = Embedding(c.num_embeddings, c.embed_dim, c.compute_dtype, self.rules)
         self.encoder = Encoder(c, self.rules)
         self.decoder = Decoder(c, self.rules)
         if not c.head_is_tied:
@@ -273,7 +273,7 @@ class Transformer(nn.Module):
         own_mask = (np.arange(max_length) <= state.position)[None, None, None]
         # Targets decoded one row a segment: segment 1 of the encoder is all they may see.
         encoded_mask = segment_mask(jnp.ones_like(tokens)[:, None], state.encoder_segment_ids)
-        x = self.token_embedder(tokens)[:, None]  # [batch] -> [batch, 1, embed]
+        x = self.token_embedder(tokens[:, None])  # [batch] -> [batch, 1, embed]
         x, cache = self.decoder(
             x, encoded, own_mask, encoded_mask, cache=state.cache, position=state.position
         )

@@ -9,7 +9,8 @@ from t5like.report import sections
 from t5like.report.format import TIMES, format_count, format_duration, format_value
 from t5like.report.markup import Markup, element, join
 from t5like.report.style import STYLE
-from t5like.report.workdir import EvaluationRow, Run, read_runs, short_class
+from t5like.report.workdir import Run, read_runs, short_class
+from t5like.scores import Score
 
 REPORT_FILE = "report.html"
 _NUM_SCORE_TILES = 4
@@ -112,7 +113,7 @@ def _extent_tiles(run: Run) -> list[Markup]:
     return tiles
 
 
-def _score_tile(row: EvaluationRow) -> Markup:
+def _score_tile(row: Score) -> Markup:
     beside: str | None = None
     if row.baseline is not None:
         told = f"{row.baseline_name or 'baseline'} {sections.with_unit(row.baseline, row.unit)}"

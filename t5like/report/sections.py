@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from t5like.report.charts import Reference, Series, chart
 from t5like.report.format import NOTHING, format_value
 from t5like.report.markup import Markup, element, join
-from t5like.report.workdir import EvaluationRow, Run, Sample, short_class
+from t5like.report.workdir import Run, short_class
+from t5like.scores import Sample, Score
 
 # Metrics with a place of their own on the page: title, and whether their axis starts at zero.
 _KNOWN_METRICS = {
@@ -113,7 +114,7 @@ def scores(run: Run) -> Markup | None:
     )
 
 
-def verdict(row: EvaluationRow, beats: str, fails: str) -> Markup | None:
+def verdict(row: Score, beats: str, fails: str) -> Markup | None:
     """Returns the words for whether the baseline is beaten, with a mark that does not rest on colour alone."""
     if row.beats_baseline is None:
         return None
@@ -178,7 +179,7 @@ def _points(rows: Sequence[dict[str, float]], name: str) -> list[tuple[int, floa
     return [(int(row["step"]), row[name]) for row in rows if name in row]
 
 
-def _reference(evaluation: Sequence[EvaluationRow], metric: str) -> Reference | None:
+def _reference(evaluation: Sequence[Score], metric: str) -> Reference | None:
     """Returns the baseline of the score that is named as the metric, `held-out nats per token` as `nats_per_token`."""
     for row in evaluation:
         name = re.sub(r"[\W_]+", "_", row.name.lower()).removeprefix("held_out_").removeprefix("validation_")

@@ -15,42 +15,9 @@ from typing import Any, TypeVar
 
 from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, decode_number, read_metrics
+from t5like.scores import Sample, Score
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationRow:
-    """One measurement of the final state beside what a model that learned nothing would get."""
-
-    name: str
-    value: float
-    unit: str
-    baseline: float | None
-    baseline_name: str | None
-    higher_is_better: bool
-
-    @property
-    def beats_baseline(self) -> bool | None:
-        """Whether the value is strictly better than the baseline; None without one."""
-        if self.baseline is None:
-            return None
-        return self.value > self.baseline if self.higher_is_better else self.value < self.baseline
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One example with what the model made of it."""
-
-    inputs: str
-    targets: str
-    prediction: str
-    title: str | None
-
-    @property
-    def is_right(self) -> bool | None:
-        """Whether the prediction is the target, blanks around them aside; None without a target."""
-        return self.prediction.strip() == self.targets.strip() if self.targets.strip() else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +28,7 @@ class Run:
     config: dict[str, Any]
     metrics: list[dict[str, Any]]
     evaluation_step: int | None
-    evaluation: list[EvaluationRow]
+    evaluation: list[Score]
     samples: list[Sample]
     environment: dict[str, Any]
     problems: list[str]
@@ -165,9 +132,9 @@ def _parse_environment(value: Any) -> dict[str, Any]:
     return environment | {name: decode_number(environment[name]) for name in sorted(known)}
 
 
-def _parse_evaluation(value: Any) -> tuple[int, list[EvaluationRow]]:
+def _parse_evaluation(value: Any) -> tuple[int, list[Score]]:
     rows = [
-        EvaluationRow(
+        Score(
             name=_text(row["name"]),
             value=decode_number(row["value"]),
             unit=_text(row["unit"]),

@@ -1,0 +1,359 @@
+"""Eight devices compute what one does, and each holds its part alone."""
+
+import dataclasses
+import functools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
+
+from t5like.errors import UserError
+from t5like.families.t5 import t5_1_0, t5_1_1
+from t5like.losses import token_cross_entropy
+from t5like.models.config import TransformerConfig
+from t5like.models.transformer import Transformer
+from t5like.optim.adafactor import Adafactor
+from t5like.optim.adamw import AdamW
+from t5like.optim.schedules import Constant
+from t5like.sharding import (
+    AxisRules,
+    MeshShape,
+    batch_sharding,
+    optimizer_shardings,
+    param_axes,
+    param_shardings,
+    put_batch,
+)
+from t5like.train_step import TrainState, train_step
+from t5like.training import TrainingConfig, abstract_state, init_params, initial_state, jit_train_step, place
+
+NUM_ROWS = 16
+MODEL = TransformerConfig(
+    num_embeddings=112,  # no other size is this or its half, so that logits are known by it
+    embed_dim=16,
+    num_heads=8,
+    head_dim=4,
+    mlp_dim=24,
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+    dropout_rate=0.1,
+)
+ADAMW = TrainingConfig(
+    optimizer=AdamW(schedule=Constant(peak=1e-2), weight_decay=0.1),
+    num_steps=2,
+    batch_size=NUM_ROWS,
+    num_microbatches=2,
+    label_smoothing=0.1,
+)
+ADAFACTOR = dataclasses.replace(
+    ADAMW,
+    optimizer=Adafactor(schedule=Constant(peak=1e-1), min_dim_size_to_factor=16),
+    num_microbatches=1,
+)
+DATA = MeshShape(data=8)
+FSDP = MeshShape(data=1, fsdp=8)
+MIXED = MeshShape(data=2, fsdp=2, tensor=2)
+
+
+@pytest.fixture(scope="module")
+def batch(random_batch):
+    rng = np.random.default_rng(1)
+    rows = [(int(i), int(t)) for i, t in zip(rng.integers(1, 9, NUM_ROWS), rng.integers(0, 7, NUM_ROWS), strict=True)]
+    return random_batch(rows, inputs_length=8, targets_length=6, vocab=112)
+
+
+@functools.cache
+def first_params():
+    """Returns the parameters `initial_state` draws from seed 0, from one device that knows of no mesh."""
+    draw = jax.jit(functools.partial(init_params, Transformer(MODEL)))
+    return jax.device_get(nn.unbox(draw(jax.random.key(0))))
+
+
+def run_on_one_device(config, batch):
+    """Returns the state after each step and the last metrics, without mesh, rules or shardings."""
+    params = first_params()
+    axes = param_axes(jax.eval_shape(functools.partial(init_params, Transformer(MODEL)), jax.random.key(0)))
+    optimizer = config.optimizer.build(config.num_steps, axes)
+
+    def loss_function(params, batch, key):
+        logits = Transformer(MODEL).apply({"params": params}, batch, key)
+        return token_cross_entropy(
+            logits,
+            batch["decoder_target_tokens"],
+            batch["decoder_loss_weights"],
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+        )
+
+    step = jax.jit(
+        functools.partial(
+            train_step,
+            loss_function=loss_function,
+            optimizer=optimizer,
+            learning_rate=config.optimizer.schedule.build(config.num_steps),
+            seed=config.seed,
+            num_microbatches=config.num_microbatches,
+        )
+    )
+    state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
+    history = []
+    for _ in range(2):
+        state, metrics = step(state, batch)
+        history.append((state, metrics))
+    assert {leaf.sharding.num_devices for leaf in jax.tree.leaves(state)} == {1}
+    return history
+
+
+one_device_history = {}
+
+
+def expected_history(config, batch):
+    """Returns `run_on_one_device`, computed once."""
+    name = type(config.optimizer).__name__
+    if name not in one_device_history:
+        one_device_history[name] = run_on_one_device(config, batch)
+    return one_device_history[name]
+
+
+def split_ways(spec, mesh):
+    """Returns into how many parts each array axis is split."""
+    axes = [() if axis is None else (axis,) if isinstance(axis, str) else axis for axis in spec]
+    return [math.prod(mesh.shape[name] for name in names) for names in axes]
+
+
+def assert_close(tree, expected, rtol):
+    """Each array within `rtol` of the largest entry of the expected one."""
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(expected), strict=True
+    ):
+        x, y = np.asarray(x), np.asarray(y)
+        np.testing.assert_allclose(
+            x, y, rtol=0, atol=rtol * max(np.abs(y).max(), 1e-30), err_msg=jax.tree_util.keystr(path)
+        )
+
+
+@pytest.mark.parametrize(
+    ("mesh_shape", "config"),
+    [(DATA, ADAMW), (FSDP, ADAFACTOR), (MIXED, ADAMW), (MIXED, ADAFACTOR)],
+    ids=["data-AdamW", "fsdp-Adafactor", "mixed-AdamW", "mixed-Adafactor"],
+)
+def test_eight_devices_train_as_one_does(mesh_shape, config, batch, capfd):
+    """Dropout included, over two updates; the arrays are split as announced, before and after."""
+    history = expected_history(config, batch)
+    placement = place(MODEL, mesh_shape, AxisRules(), batch_size=NUM_ROWS)
+    optimizer = config.optimizer.build(config.num_steps, placement.axes)
+    announced = abstract_state(placement, optimizer)
+    with jax.set_mesh(placement.mesh):
+        # Drawn on the mesh where that is the law to test, given elsewhere to save compiling.
+        given = None if mesh_shape is not MIXED else jax.device_put(
+            first_params(), jax.tree.map(lambda leaf: leaf.sharding, placement.params)
+        )  # fmt: skip
+        state = initial_state(placement, optimizer, seed=0, params=given)
+        assert_close(state.params, first_params(), 1e-6)
+        on_devices = put_batch(batch, placement.batch)
+        step = jit_train_step(config, placement, optimizer).lower(state, on_devices).compile()
+        for expected_state, expected_metrics in history:
+            previous = state
+            state, metrics = step(state, on_devices)
+            for name, value in expected_metrics.items():
+                np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+            assert_close(state.params, expected_state.params, 1e-5)
+            # Adam divides by the square root of moments near zero; the moments themselves agree.
+            assert_close(state.optimizer, expected_state.optimizer, 1e-4)
+            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(previous.params)), "not donated"
+
+    for (path, leaf), abstract in zip(
+        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(announced), strict=True
+    ):
+        assert leaf.sharding.is_equivalent_to(abstract.sharding, leaf.ndim), jax.tree_util.keystr(path)
+        assert leaf.addressable_shards[0].data.shape == abstract.sharding.shard_shape(leaf.shape)
+    assert "Involuntary full rematerialization" not in capfd.readouterr().err
+    gathered = re.findall(r"= .*? all-gather", step.as_text())
+    assert bool(gathered) == (mesh_shape is not DATA), "parameters split by fsdp are gathered layer by layer"
+    assert not any(re.search(r"\d,112\]", shape) for shape in gathered), "logits are gathered along the vocabulary"
+
+
+def test_rules_split_every_parameter_and_its_statistics():
+    """By their logical names, which is written down here once more and apart from the rules."""
+    ways_of_axis = {"fsdp_embed": 2, "heads": 2, "mlp": 2, "vocab": 2}
+    placement = place(MODEL, MIXED, AxisRules(), batch_size=NUM_ROWS)
+    axes = jax.tree.leaves(placement.axes, is_leaf=lambda x: isinstance(x, tuple))
+    shapes = {}
+    for (path, leaf), names in zip(jax.tree_util.tree_leaves_with_path(placement.params), axes, strict=True):
+        expected = tuple(
+            size // ways_of_axis.get(name, 1) for size, name in zip(leaf.shape, names, strict=True)
+        )
+        assert leaf.sharding.shard_shape(leaf.shape) == expected, (path, names)
+        shapes[jax.tree_util.keystr(path)] = (leaf.shape, expected)
+    for config in (ADAMW, ADAFACTOR):
+        state = abstract_state(placement, config.optimizer.build(2, placement.axes)).optimizer
+        num_split = 0
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+            (param,) = [name for name in shapes if jax.tree_util.keystr(path).endswith(name)] or [None]
+            part = leaf.sharding.shard_shape(leaf.shape)
+            if param is None or leaf.size <= 2:
+                assert part == leaf.shape
+                continue
+            shape, param_part = shapes[param]
+            # a statistic as large as its parameter, or averaged along one of the last two axes
+            possible = [(shape, param_part)]
+            possible += [(shape[:i] + shape[i + 1 :], param_part[:i] + param_part[i + 1 :]) for i in (-2, -1) for i in [i % len(shape)]]
+            assert (leaf.shape, part) in possible, (jax.tree_util.keystr(path), leaf.shape, part)
+            num_split += part != leaf.shape
+        assert num_split > 30
+
+
+@pytest.mark.parametrize("optimizer", [ADAMW.optimizer, Adafactor(schedule=Constant(peak=1.0))], ids=["AdamW", "Adafactor"])
+@pytest.mark.parametrize(
+    ("config", "mesh_shape"), [(t5_1_0("11b"), MIXED), (t5_1_1("base"), FSDP)], ids=["11b-mixed", "base-fsdp"]
+)
+def test_nothing_above_a_megabyte_is_held_whole_by_every_device(config, mesh_shape, optimizer):
+    placement = place(config, mesh_shape, AxisRules(), batch_size=8)
+    state = abstract_state(placement, optimizer.build(10, placement.axes))
+    num_bytes = num_bytes_here = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        whole = leaf.size * leaf.dtype.itemsize
+        assert whole <= 2**20 or part < whole, f"{jax.tree_util.keystr(path)} {leaf.shape} is replicated"
+        num_bytes, num_bytes_here = num_bytes + whole, num_bytes_here + part
+    model_ways = mesh_shape.fsdp * mesh_shape.tensor
+    assert num_bytes / model_ways <= num_bytes_here < 1.02 * num_bytes / model_ways
+
+
+# --- Rules and meshes that cannot be --------------------------------------------------------------------------
+
+
+def test_rules_map_names_to_mesh_axes():
+    rules = AxisRules()
+    assert rules.spec(("batch", "length", "vocab")) == PartitionSpec(("data", "fsdp"), None, "tensor")
+    assert rules.spec((None, "fsdp_embed", "mlp")) == PartitionSpec(None, "fsdp", "tensor")
+
+
+def test_an_unknown_axis_name_is_an_error():
+    with pytest.raises(ValueError, match=r"no rule.*\['lenght'\].*length"):
+        AxisRules().spec(("batch", "lenght"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "names"),
+    [
+        (AxisRules(), ("mlp", "vocab")),
+        (AxisRules(length="data"), ("batch", "length")),
+        (AxisRules(), ("batch", "fsdp_embed")),
+    ],
+)
+def test_one_mesh_axis_cannot_split_two_axes_of_an_array(rules, names):
+    with pytest.raises(ValueError, match="clash"):
+        rules.spec(names)
+
+
+def test_constrain_checks_names_and_is_identity_without_a_mesh():
+    x = jnp.ones((2, 3))
+    assert AxisRules().constrain(x, "batch", "embed") is x
+    with pytest.raises(ValueError, match="no rule"):
+        AxisRules().constrain(x, "batch", "width")
+
+
+def test_a_parameter_without_a_name_for_each_axis_is_an_error():
+    leaf = jax.ShapeDtypeStruct((2, 3), np.float32)
+    assert param_axes({"a": nn.LogicallyPartitioned(leaf, ("embed", "mlp"))}) == {"a": ("fsdp_embed", "mlp")}
+    with pytest.raises(ValueError, match=r"\['a'\].*name"):
+        param_axes({"a": leaf})
+    with pytest.raises(ValueError, match=r"\['a'\].*name"):
+        param_axes({"a": nn.LogicallyPartitioned(leaf, ("embed",))})
+
+
+def test_optimizer_state_of_no_parameter_is_an_error_unless_tiny():
+    mesh = MIXED.build()
+    params = {"w": jax.ShapeDtypeStruct((64, 32), np.float32)}
+    shardings = param_shardings({"w": ("fsdp_embed", "mlp")}, mesh, AxisRules())
+
+    def spec_of(shape, path="w"):
+        state = {"moment": {path: jax.ShapeDtypeStruct(shape, np.float32)}}
+        return optimizer_shardings(state, params, shardings, mesh)["moment"][path].spec
+
+    assert spec_of((64, 32)) == PartitionSpec("fsdp", "tensor")
+    assert spec_of((64,)) == PartitionSpec("fsdp")
+    assert spec_of((32,)) == PartitionSpec("tensor")
+    assert spec_of((1,)) == PartitionSpec()
+    assert spec_of((), "count") == PartitionSpec()
+    with pytest.raises(ValueError, match=r"\['moment'\]\['other'\].*belongs to no parameter"):
+        spec_of((64, 32), "other")
+
+
+def test_put_batch_gives_each_device_its_rows():
+    mesh = MIXED.build()
+    rows = np.arange(32).reshape(8, 4)
+    (array,) = put_batch({"x": rows}, batch_sharding(mesh, AxisRules())).values()
+    np.testing.assert_array_equal(array, rows)
+    assert array.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), 2)
+    assert {shard.data.shape for shard in array.addressable_shards} == {(2, 4)}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        MeshShape(),
+        MeshShape(data=8),
+        MeshShape(fsdp=4),
+        MeshShape(data=2, fsdp=2, tensor=2),
+        MeshShape(fsdp=2, tensor=4),
+    ],
+)
+def test_a_mesh_covers_every_device_once(shape):
+    mesh = shape.build()
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.shape["fsdp"] == shape.fsdp
+    assert mesh.shape["tensor"] == shape.tensor
+    assert {device.id for device in mesh.devices.flat} == set(range(8))
+    assert mesh.devices.size == 8
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        MeshShape(data=4),
+        MeshShape(data=16),
+        MeshShape(fsdp=3),
+        MeshShape(fsdp=16),
+        MeshShape(data=2, fsdp=2, tensor=6),
+    ],
+)
+def test_a_mesh_that_does_not_cover_the_devices_is_refused_naming_one_that_does(shape):
+    with pytest.raises(UserError, match=r"8\s+device") as error:
+        shape.build()
+    asked, named = re.findall(r"data=(-?\d+), fsdp=(\d+), tensor=(\d+)", str(error.value))
+    assert asked == tuple(map(str, (shape.data, shape.fsdp, shape.tensor)))
+    data, fsdp, tensor = map(int, named)
+    assert MeshShape(data=data, fsdp=fsdp, tensor=tensor).build().devices.size == 8
+
+
+@pytest.mark.parametrize("axes", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"tensor": -1}])
+def test_mesh_axes_below_one_are_refused(axes):
+    with pytest.raises(UserError, match="at least 1"):
+        MeshShape(**axes).build()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 12, 13, 1001])
+def test_a_batch_that_does_not_divide_is_refused_naming_the_nearest_that_does(batch_size):
+    with pytest.raises(UserError, match=f"batch_size {batch_size}") as error:
+        place(MODEL, DATA, AxisRules(), batch_size=batch_size)
+    (nearest,) = map(int, re.findall(r"is (\d+)\.$", str(error.value)))
+    assert abs(nearest - batch_size) == min(abs(n - batch_size) for n in range(8, 2000, 8))
+    place(MODEL, DATA, AxisRules(), batch_size=nearest)
+
+
+def test_sizes_that_the_mesh_cannot_divide_are_refused_naming_the_parameter():
+    config = dataclasses.replace(MODEL, embed_dim=20)
+    with pytest.raises(UserError, match=r"kernel \(1, 20, 32\)"):
+        place(config, FSDP, AxisRules(), batch_size=NUM_ROWS)
+
+
+def test_rules_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="axis rules"):
+        place(MODEL, MIXED, AxisRules(fsdp_embed="tensor"), batch_size=NUM_ROWS)
