@@ -10,6 +10,7 @@ import gc
 import io
 import logging
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class Checkpoints:
     """The checkpoints under one folder; the newest `num_kept` of them stay."""
 
     def __init__(self, folder: Path, *, num_kept: int = 2, is_read_only: bool = False):
-        """Opens the folder and clears away what a killed run left half written.
+        """Opens the folder; the first save clears away what a killed run left half written.
 
         Args:
           is_read_only: leave everything as it is; the run that the folder belongs to may be saving right now.
@@ -142,7 +143,8 @@ class Checkpoints:
     @contextlib.contextmanager
     def _one_sentence(self, step: int) -> Iterator[None]:
         """Turns what Orbax raises, and prints beside it, into one sentence."""
-        reason = None
+        reason, unraisablehook = None, sys.unraisablehook
+        sys.unraisablehook = lambda _: None
         with contextlib.redirect_stderr(io.StringIO()):
             try:
                 yield
@@ -150,9 +152,11 @@ class Checkpoints:
                 raise
             except Exception as error:  # Orbax raises nothing narrower for a damaged array
                 reason = re.split(r" See full | \[", " ".join(str(error).split()))[0][:200].rstrip(".")
-            if reason is not None:
-                gc.collect()
-                time.sleep(_NOISE_SECONDS)
+            finally:
+                if reason is not None:
+                    time.sleep(_NOISE_SECONDS)
+                    gc.collect()
+                sys.unraisablehook = unraisablehook
         if reason is not None:
             raise UserError(
                 f"The checkpoint {self.folder / str(step)} is damaged ({reason}); remove that folder to use the one "

@@ -71,7 +71,6 @@ def parse_command_line(
     except SystemExit:
         raise UserError(f"{command}: --workdir needs the path of a folder.") from None
     config = override(config, rest, command=command)
-    check_can_be_saved(config)
     return config, CommandLine(Path(options.workdir) if options.workdir else None, options.print_config)
 
 
@@ -105,6 +104,11 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
         raise UserError(
             f"The config file {path} gives a {type(config).__name__}, but this command needs {config_class.__name__}."
         )
+    try:
+        check_types(config)
+        check_can_be_saved(config)
+    except UserError as error:
+        raise UserError(f"The config file {path} does not work: {error}") from error
     return config
 
 
@@ -216,7 +220,7 @@ def describe_type(kind: Any) -> str:
         return " or ".join(map(describe_type, parts))
     if typing.get_origin(kind) is tuple and parts[1:] == (...,):
         return f"any number of: {describe_type(parts[0])}"
-    return words.get(kind, str(kind))
+    return words.get(kind, f"an object of class {getattr(kind, '__name__', kind)}")
 
 
 def to_dict(config: Any) -> Any:
@@ -275,7 +279,34 @@ def check_can_be_saved(config: Any) -> None:
         reason = "only dataclasses, numbers, texts and tuples of these can be"
     except (UserError, TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
-    raise UserError(f"This config cannot be saved and read back: {reason}.")
+    raise UserError(f"the config cannot be saved and read back: {reason}.")
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Returns if every field of a config tree holds a value of its declared type; a whole number will do as a float.
+
+    Raises:
+      UserError: naming the first field that does not.
+    """
+    for name, kind in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _is_of_type(value, kind):
+            raise UserError(f"{prefix}{name} takes {describe_type(kind)}, not {value!r}.")
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{prefix}{name}.")
+
+
+def _is_of_type(value: Any, kind: Any) -> bool:
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return value in parts
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_is_of_type(value, part) for part in parts)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(item, parts[0]) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -107,7 +107,9 @@ def is_new(workdir: Path) -> bool:
 
 
 def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Vocabulary) -> None:
-    """Makes the folder and writes what stays the same over the run; config.json comes last and seals it.
+    """Makes the folder and writes what stays the same over the run.
+
+    config.json comes first: a run that is killed here owns the folder and can begin again in it.
 
     Raises:
       UserError: if the folder cannot be made or written to.
@@ -119,9 +121,9 @@ def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Voc
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", configs.to_dict(config))
         vocabulary.save(workdir / "vocabulary.model")
         write_json(workdir / "model.json", description)
-        write_json(workdir / "config.json", configs.to_dict(config))
     except OSError as error:
         raise UserError(f"--workdir {workdir} cannot be written to: {error.strerror}.") from error
 

@@ -121,6 +121,7 @@ def small_pretrain(small_text: Path) -> Any:
         num_encoder_layers=1,
         num_decoder_layers=1,
         dropout_rate=0.1,
+        scans_layers=False,  # quicker to trace
     )
     return Pretrain(
         model=model,

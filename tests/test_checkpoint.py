@@ -1,9 +1,11 @@
 """A checkpoint comes back bit for bit, on any mesh, or says in one sentence why it cannot."""
 
 import dataclasses
+import math
 import shutil
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant
 from t5like.sharding import AxisRules, MeshShape
 from t5like.train_step import TrainState
-from t5like.training import Placement, abstract_state, initial_state, place
+from t5like.training import Placement, abstract_state, place
 
 MODEL = TransformerConfig(
     embed_dim=16,
@@ -44,21 +46,20 @@ def abstract(placement: Placement, optimizer: Optimizer = ADAMW) -> TrainState:
     return abstract_state(placement, optimizer.build(10, placement.axes))
 
 
-def drawn(placement: Placement, optimizer: Optimizer = ADAMW) -> TrainState:
-    """Returns a state in which no two numbers of an array are the same, the optimizer's zeros included."""
-    state = initial_state(placement, optimizer.build(10, placement.axes), seed=1, params=None)
+def numbered(placement: Placement, optimizer: Optimizer = ADAMW) -> TrainState:
+    """Returns a state in which no two numbers of an array are the same, those of the optimizer included."""
 
-    def fill(path: Any, leaf: jax.Array) -> jax.Array:
-        rng = np.random.default_rng(abs(hash(jax.tree_util.keystr(path))))
-        numbers = rng.permutation(leaf.size).reshape(leaf.shape) / 7
+    def fill(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        rng = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode()))
+        numbers = rng.permutation(math.prod(leaf.shape)).reshape(leaf.shape) / 7
         return jax.device_put(numbers.astype(leaf.dtype), leaf.sharding)
 
-    return jax.tree_util.tree_map_with_path(fill, state)
+    return jax.tree_util.tree_map_with_path(fill, abstract(placement, optimizer))
 
 
 @pytest.fixture(scope="module")
 def state() -> TrainState:
-    return drawn(placed())
+    return numbered(placed())
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_state_comes_back_bit_for_bit(state: TrainState, reader: Checkpoints) 
 
 def test_the_state_of_adafactor_comes_back_too(tmp_path: Path) -> None:
     placement, adafactor = placed(), Adafactor(schedule=Constant(peak=1e-2))
-    before = drawn(placement, adafactor)
+    before = numbered(placement, adafactor)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, before, RUN)
     checkpoints.wait()
@@ -126,7 +127,7 @@ def test_parameters_come_back_alone(state: TrainState, saved: Path, tmp_path: Pa
 
 def test_saving_may_donate_what_it_has_copied(tmp_path: Path) -> None:
     placement = placed()
-    before = drawn(placement)
+    before = numbered(placement)
     expected = jax.device_get(before.params)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, before, RUN)
@@ -148,22 +149,22 @@ def test_the_newest_are_kept(state: TrainState, tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) == 6
 
 
-def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_run_it_belongs_to(
-    saved: Path, tmp_path: Path
+def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_next_one(
+    state: TrainState, saved: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(saved, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
-    unfinished = folder / "8.orbax-checkpoint-tmp"
-    shutil.copytree(folder / "5" / "params", unfinished / "params")
+    shutil.copytree(folder / "5" / "params", folder / "8.orbax-checkpoint-tmp" / "params")
     assert latest_checkpoint(tmp_path / "run") == 5
-    reader = Checkpoints(folder, is_read_only=True)  # another process looks at it meanwhile
+    reader = Checkpoints(folder, is_read_only=True)  # it may be somebody else's, being written at this moment
     assert reader.latest_step == 5
     reader.close()
-    assert unfinished.exists()
+    assert (folder / "8.orbax-checkpoint-tmp").exists()
     writer = Checkpoints(folder)
     assert writer.latest_step == 5
+    writer.save(8, state, RUN)
     writer.close()
-    assert not unfinished.exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["5", "8"]
 
 
 def test_a_workdir_without_checkpoints_has_none(tmp_path: Path) -> None:

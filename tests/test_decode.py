@@ -110,7 +110,7 @@ def test_a_row_of_padding_says_nothing(inputs):
     assert (decode(CONFIG, inputs, eos_id=NEVER, max_length=9)[-1] == 0).all()
 
 
-@pytest.mark.parametrize("max_length", [1, 4, 14])
+@pytest.mark.parametrize("max_length", [1, 14])
 def test_another_max_length_only_cuts_or_goes_on(max_length, inputs):
     decoded = decode(CONFIG, inputs, eos_id=NEVER, max_length=9)
     other = decode(CONFIG, inputs, eos_id=NEVER, max_length=max_length)
@@ -152,10 +152,16 @@ class CountedSteps(Transformer):
 steps: list[int] = []
 
 
+@functools.cache
+def counted_decode(eos_id, max_length):
+    return jax.jit(
+        functools.partial(greedy_decode, CountedSteps(CONFIG), eos_id=eos_id, max_length=max_length)
+    )
+
+
 def num_steps(inputs, *, eos_id, max_length):
     steps.clear()
-    run = functools.partial(greedy_decode, CountedSteps(CONFIG), eos_id=eos_id, max_length=max_length)
-    decoded = np.asarray(jax.jit(run)(draw_params(CONFIG), *inputs))
+    decoded = np.asarray(counted_decode(eos_id, max_length)(draw_params(CONFIG), *inputs))
     jax.effects_barrier()
     return len(steps), decoded
 
@@ -164,10 +170,11 @@ def test_decoding_computes_one_step_a_token_and_stops_when_every_row_has_ended(i
     num, endless = num_steps(inputs, eos_id=NEVER, max_length=9)
     assert num == 9
     row = next(i for i, row in enumerate(endless) if row[2] not in row[:2])
-    alone = tuple(array[[row, -1]] for array in inputs)  # with a row of padding, which is not waited for
-    num, decoded = num_steps(alone, eos_id=int(endless[row, 2]), max_length=9)
+    eos_id = int(endless[row, 2])
+    with_padding = tuple(array[[row, -1]] for array in inputs)  # which is not waited for
+    num, decoded = num_steps(with_padding, eos_id=eos_id, max_length=9)
     assert num == 3
     np.testing.assert_array_equal(decoded[0], [*endless[row, :3], *[0] * 6])
-    num, decoded = num_steps(tuple(array[[-1]] for array in inputs), eos_id=NEVER, max_length=9)
+    num, decoded = num_steps(tuple(array[[-1, -1]] for array in inputs), eos_id=eos_id, max_length=9)
     assert num == 1
     assert (decoded == 0).all()

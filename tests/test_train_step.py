@@ -64,8 +64,9 @@ TRANSFORMER = Transformer(
         num_heads=2,
         head_dim=8,
         mlp_dim=24,
-        num_encoder_layers=2,
+        num_encoder_layers=1,
         num_decoder_layers=1,
+        scans_layers=False,
     )
 )
 
@@ -113,22 +114,28 @@ def batch(random_batch):
 
 
 @pytest.mark.parametrize(
-    ("loss_function", "loss_normalizing_factor"),
-    [(bigram_loss_without_dropout, None), (bigram_loss_without_dropout, 7.0), (transformer_loss, None)],
+    ("loss_function", "loss_normalizing_factor", "num_microbatches"),
+    [
+        (bigram_loss_without_dropout, None, 2),
+        (bigram_loss_without_dropout, None, 4),
+        (bigram_loss_without_dropout, 7.0, 4),
+        (transformer_loss, None, 4),
+    ],
 )
-def test_microbatches_give_the_update_of_the_whole_batch(loss_function, loss_normalizing_factor, batch):
+def test_microbatches_give_the_update_of_the_whole_batch(
+    loss_function, loss_normalizing_factor, num_microbatches, batch
+):
+    counts = [batch["decoder_loss_weights"][i::num_microbatches].sum() for i in range(num_microbatches)]
+    assert len(set(counts)) == num_microbatches, "a mean of means would pass"
     params = bigram_params() if loss_function is bigram_loss_without_dropout else transformer_params(batch)
-    kwargs = {"loss_function": loss_function, "loss_normalizing_factor": loss_normalizing_factor}
-    expected, expected_metrics = compiled_step(**kwargs)(first_state(params), batch)
-    for k in (2, 4):
-        counts = [batch["decoder_loss_weights"][i::k].sum() for i in range(k)]
-        assert len(set(counts)) == k, "a mean of means would pass"
-        state, metrics = compiled_step(num_microbatches=k, **kwargs)(first_state(params), batch)
-        assert_close(gradients_of(state), gradients_of(expected), 1e-5)
-        assert_close(state.params, expected.params, 1e-6)
-        assert metrics.keys() == expected_metrics.keys()
-        for name, value in metrics.items():
-            np.testing.assert_allclose(value, expected_metrics[name], rtol=1e-5, err_msg=name)
+    step = functools.partial(compiled_step, loss_function, loss_normalizing_factor=loss_normalizing_factor)
+    expected, expected_metrics = step()(first_state(params), batch)
+    state, metrics = step(num_microbatches=num_microbatches)(first_state(params), batch)
+    assert_close(gradients_of(state), gradients_of(expected), 1e-5)
+    assert_close(state.params, expected.params, 1e-6)
+    assert metrics.keys() == expected_metrics.keys()
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, expected_metrics[name], rtol=1e-5, err_msg=name)
 
 
 def test_gradients_are_those_of_the_summed_loss_over_the_target_tokens(batch):
@@ -226,7 +233,7 @@ def test_nothing_depends_on_padding(batch):
     other["decoder_input_tokens"][padding] = 7
     other["decoder_target_tokens"][padding] = 9
     other["encoder_input_tokens"][batch["encoder_segment_ids"] == 0] = 5
-    step, params = compiled_step(transformer_loss), transformer_params(batch)
+    step, params = compiled_step(transformer_loss, loss_normalizing_factor=None), transformer_params(batch)
     for x, y in zip(
         jax.tree.leaves(step(first_state(params), batch)),
         jax.tree.leaves(step(first_state(params), other)),
@@ -247,7 +254,7 @@ def test_a_batch_without_a_single_target_changes_nothing(num_microbatches, rando
 
 
 def test_training_on_one_batch_learns_it(batch):
-    step = compiled_step(transformer_loss)
+    step = compiled_step(transformer_loss, loss_normalizing_factor=None)
     state = first_state(transformer_params(batch))
     losses = []
     for _ in range(40):

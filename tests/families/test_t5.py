@@ -1,5 +1,7 @@
 """The presets have the parameters of the released checkpoints, to the last one."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -50,6 +52,7 @@ def abstract_params(config: TransformerConfig):
     return nn.unbox(jax.eval_shape(Transformer(config).init, jax.random.key(0), batch)["params"])
 
 
+@functools.cache
 def num_parameters(config: TransformerConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
 

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from t5like.models.attention import RelativeBias, causal_mask, relative_buckets, segment_mask, toeplitz
 from t5like.models.config import TransformerConfig
 
-BIDIRECTIONAL = {
-    # relative position (key minus query) -> bucket
-    **{0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -15: 9, -16: 10, -22: 10, -23: 11, -31: 11, -32: 12},
-    **{-45: 12, -46: 13, -63: 13, -64: 14, -90: 14, -91: 15, -127: 15, -128: 15, -129: 15, -5000: 15},
-    **{1: 17, 7: 23, 8: 24, 16: 26, 64: 30, 90: 30, 91: 31, 128: 31, 5000: 31},
+# fmt: off
+BIDIRECTIONAL = {  # relative position (key minus query) -> bucket
+    0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -15: 9, -16: 10, -22: 10, -23: 11, -31: 11, -32: 12, -45: 12,
+    -46: 13, -63: 13, -64: 14, -90: 14, -91: 15, -127: 15, -128: 15, -129: 15, -5000: 15,
+    1: 17, 7: 23, 8: 24, 16: 26, 64: 30, 90: 30, 91: 31, 128: 31, 5000: 31,
 }
 CAUSAL = {
-    **{0: 0, -1: 1, -15: 15, -16: 16, -18: 16, -19: 17, -24: 19, -32: 21, -64: 26, -112: 30, -113: 31},
-    **{-128: 31, -5000: 31, 1: 0, 2: 0, 16: 0, 127: 0, 5000: 0},
+    0: 0, -1: 1, -15: 15, -16: 16, -18: 16, -19: 17, -24: 19, -32: 21, -64: 26, -112: 30, -113: 31, -128: 31,
+    -5000: 31, 1: 0, 2: 0, 16: 0, 127: 0, 5000: 0,
 }
+# fmt: on
 
 
 @pytest.mark.parametrize(("is_bidirectional", "expected"), [(True, BIDIRECTIONAL), (False, CAUSAL)])
@@ -140,5 +141,7 @@ def test_relative_bias_is_a_look_up_in_values_and_gradients(is_bidirectional, qu
         return table[:, buckets][None]
 
     np.testing.assert_array_equal(laid_out(table), looked_up(table))
-    gradient, expected = (jax.grad(lambda t, f=f: jnp.sum(f(t) * weights))(table) for f in (laid_out, looked_up))
+    gradient, expected = (
+        jax.grad(lambda t, f=f: jnp.sum(f(t) * weights))(table) for f in (laid_out, looked_up)
+    )
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)

@@ -61,9 +61,7 @@ def test_norm_divides_by_the_root_mean_square_and_multiplies_by_scale(dtype):
     exact = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-6) * scale
     assert y.dtype == dtype
     # One rounding, at the very end: computing in bfloat16 would cost several.
-    np.testing.assert_allclose(
-        np.asarray(y, np.float64), exact, rtol=1e-6 if dtype == jnp.float32 else 2**-8
-    )
+    np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=1e-6 if dtype == jnp.float32 else 2**-8)
 
 
 def test_norm_of_zeros_is_zero_with_a_finite_gradient():

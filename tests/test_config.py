@@ -1,0 +1,347 @@
+"""From the command line to a config and from a config to JSON and back."""
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t5like.config import (
+    describe_type,
+    differences,
+    field_paths,
+    from_dict,
+    load_config_file,
+    override,
+    parse_command_line,
+    to_dict,
+    to_json,
+)
+from t5like.errors import UserError
+from t5like.finetune import Finetune
+from t5like.models.config import TransformerConfig
+from t5like.objectives.span_corruption import SpanCorruption
+from t5like.optim.adamw import AdamW
+from t5like.optim.schedules import Constant, Linear
+from t5like.pretrain import Pretrain
+from t5like.sharding import MeshShape
+
+CONFIG = Pretrain(
+    model=TransformerConfig(
+        embed_dim=16, num_heads=2, head_dim=8, mlp_dim=32, num_encoder_layers=1, num_decoder_layers=1
+    ),
+    objective=SpanCorruption(inputs_length=24),
+    optimizer=AdamW(schedule=Linear(peak=1e-3, warmup_steps=2)),
+    num_steps=8,
+    batch_size=8,
+)
+
+CONFIG_FILE = '''"""A run."""
+from t5like.models.config import TransformerConfig
+from t5like.objectives.span_corruption import SpanCorruption
+from t5like.optim.adamw import AdamW
+from t5like.optim.schedules import Linear
+from t5like.pretrain import Pretrain
+
+
+def get_config():
+    return Pretrain(
+        model=TransformerConfig(
+            embed_dim=16, num_heads=2, head_dim=8, mlp_dim=32, num_encoder_layers=1, num_decoder_layers=1
+        ),
+        objective=SpanCorruption(inputs_length=24),
+        optimizer=AdamW(schedule=Linear(peak=1e-3, warmup_steps=2)),
+        num_steps=8,
+        batch_size=8,
+    )
+'''
+
+
+def given_arguments(*arguments: str) -> Pretrain:
+    return override(CONFIG, list(arguments), command="t5like pretrain")
+
+
+def refused(*arguments: str) -> str:
+    """Returns the sentence that refuses these arguments."""
+    with pytest.raises(UserError) as raised:
+        given_arguments(*arguments)
+    return str(raised.value)
+
+
+def value_at(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "value"),
+    [
+        ("num_steps", "12", 12),
+        ("z_loss", "1e-3", 1e-3),
+        ("z_loss", "0", 0.0),
+        ("optimizer.schedule.peak", "2e-3", 2e-3),
+        ("optimizer.schedule.decay_steps", "7", 7),
+        ("optimizer.schedule.decay_steps", "None", None),
+        ("optimizer.max_grad_norm", "None", None),
+        ("optimizer.max_grad_norm", "2", 2.0),
+        ("model.head_is_tied", "True", True),
+        ("model.scans_layers", "False", False),
+        ("model.compute_dtype", "bfloat16", "bfloat16"),
+        ("model.mlp_activations", "relu", ("relu",)),
+        ("model.mlp_activations", "silu linear", ("silu", "linear")),
+        ("model.num_embeddings", "128", 128),
+        ("objective.noise_density", "0.5", 0.5),
+        ("data", "a folder/*.txt", "a folder/*.txt"),
+        ("validation_data", "text.jsonl", "text.jsonl"),
+        ("mesh.fsdp", "8", 8),
+        ("mesh.data", "-1", -1),
+        ("rules.embed", "tensor", "tensor"),
+        ("rules.embed", "data fsdp", ("data", "fsdp")),
+        ("rules.mlp", "None", None),
+    ],
+)
+def test_one_field_is_replaced_by_its_path(path: str, words: str, value: Any) -> None:
+    values = [words] if path == "data" else words.split()
+    changed = given_arguments(f"--{path}", *values)
+    assert value_at(changed, path) == value
+    assert type(value_at(changed, path)) is type(value)
+    assert [p for p in field_paths(changed) if value_at(changed, p) != value_at(CONFIG, p)] in ([path], [])
+
+
+def test_fields_are_replaced_together_and_in_every_spelling() -> None:
+    changed = given_arguments(
+        "--num-steps=9", "--model.embed_dim", "32", "--optimizer.schedule.warmup-steps=3"
+    )
+    assert (changed.num_steps, changed.model.embed_dim, changed.optimizer.schedule.warmup_steps) == (9, 32, 3)
+
+
+def test_nothing_given_changes_nothing() -> None:
+    assert given_arguments() == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("field", "nearest"),
+    [
+        ("num_step", "--num_steps?"),
+        ("optimiser.schedule.peak", "--optimizer.schedule.peak?"),
+        ("optimizer.peak", "--optimizer.schedule.peak?"),
+        ("embed_dim", "--model.embed_dim?"),
+        ("work_dir", "--workdir?"),
+        ("zzz", "t5like pretrain --help"),
+    ],
+)
+def test_an_unknown_field_names_the_nearest(field: str, nearest: str) -> None:
+    message = refused(f"--{field}", "1")
+    assert message.startswith(f"There is no field --{field}")
+    assert nearest in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--num_steps ten", "--num_steps takes a whole number, not 'ten'."),
+        ("--num_steps 1e3", "--num_steps takes a whole number, not '1e3'."),
+        ("--num_steps=1.5", "--num_steps takes a whole number, not '1.5'."),
+        ("--num_steps 4 5", "--num_steps takes a whole number, not '4 5'."),
+        ("--num_steps", "--num_steps needs a value: a whole number."),
+        ("--z_loss much", "--z_loss takes a number, not 'much'."),
+        ("--model.head_is_tied", "--model.head_is_tied needs a value: True or False."),
+        ("--model.head_is_tied yes", "--model.head_is_tied takes True or False, not 'yes'."),
+        ("--model.compute_dtype bf16", "--model.compute_dtype takes float32 or bfloat16, not 'bf16'."),
+        (
+            "--model.mlp_activations swish linear",
+            "--model.mlp_activations takes any number of: relu, gelu, silu or linear, not 'swish linear'.",
+        ),
+        ("--model.num_embeddings few", "--model.num_embeddings takes a whole number or None, not 'few'."),
+        ("--seed 1 --num_steps two", "--num_steps takes a whole number, not 'two'."),
+        ("word", "'word' is out of place; give a field as --path.to.field VALUE."),
+        ("-x", "'-x' is out of place; give a field as --path.to.field VALUE."),
+        ("--optimizer.schedule.peak -1", "Linear.peak is -1.0; give a finite number above 0."),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence(arguments: str, sentence: str) -> None:
+    assert refused(*arguments.split()) == sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (int, "a whole number"),
+        (float | None, "a number or None"),
+        (typing.Optional[str], "a text or None"),  # noqa: UP045
+        (tuple[int, ...], "any number of: a whole number"),
+        (Literal["one"], "one"),
+        (Literal["one", "two", "three"], "one, two or three"),
+    ],
+)
+def test_types_in_words(kind: Any, words: str) -> None:
+    assert describe_type(kind) == words
+
+
+def test_help_lists_every_field_as_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        given_arguments("--help")
+    assert not stopped.value.code
+    printed = capsys.readouterr().out
+    assert all(f"--{path}" in printed for path in field_paths(CONFIG))
+
+
+def parse(*argv: str) -> tuple[Pretrain, Any]:
+    return parse_command_line(list(argv), command="t5like pretrain", config_class=Pretrain)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    (tmp_path / "run.py").write_text(CONFIG_FILE)
+    return tmp_path / "run.py"
+
+
+def test_a_command_line_is_a_file_and_fields_and_options(config_file: Path) -> None:
+    config, options = parse(str(config_file), "--workdir", "w", "--num_steps", "9", "--print_config")
+    assert config == dataclasses.replace(CONFIG, num_steps=9)
+    assert (options.workdir, options.prints_config) == (Path("w"), True)
+    _, options = parse(str(config_file))
+    assert (options.workdir, options.prints_config) == (None, False)
+
+
+def changed(old: str, new: str) -> str:
+    assert old in CONFIG_FILE
+    return CONFIG_FILE.replace(old, new)
+
+
+BROKEN_FILES: dict[str, tuple[str | None, str]] = {
+    "missing": (None, "There is no config file "),
+    "no Python": ("def get_config(:", "does not run: SyntaxError"),
+    "fails": ("1 / 0", "does not run: ZeroDivisionError: division by zero"),
+    "exits": ("raise SystemExit(3)", "does not run: SystemExit: 3"),
+    "imports what is not there": ("import nosuchmodule", "does not run: ModuleNotFoundError"),
+    "no get_config": ("x = 1", "defines no get_config(); add one that returns the config."),
+    "get_config fails": ("def get_config(): return {}['missing']", "does not run: KeyError: 'missing'"),
+    "get_config takes arguments": ("def get_config(x): return x", "does not run: TypeError"),
+    "another thing": ("def get_config(): return 3", "gives a int, but this command needs Pretrain."),
+    "value out of range": (changed("batch_size=8", "batch_size=0"), "Pretrain.batch_size is 0"),
+    "unknown field": (changed("batch_size=8", "batch_sise=8"), "unexpected keyword argument 'batch_sise'"),
+    "list for tuple": (
+        changed("mlp_dim=32", "mlp_dim=32, mlp_activations=['relu']"),
+        "model.mlp_activations takes any number of: relu, gelu, silu or linear, not ['relu'].",
+    ),
+    "float for int": (changed("num_steps=8", "num_steps=8.0"), "num_steps takes a whole number, not 8.0."),
+    "bool for int": (changed("num_steps=8", "num_steps=True"), "num_steps takes a whole number, not True."),
+    "no such choice": (
+        changed("mlp_dim=32", "mlp_dim=32, compute_dtype='bf16'"),
+        "model.compute_dtype takes float32 or bfloat16, not 'bf16'.",
+    ),
+    "text for an object": (
+        changed("objective=SpanCorruption(inputs_length=24)", "objective='span corruption'"),
+        "objective takes an object of class SpanCorruption, not 'span corruption'.",
+    ),
+    "class of its own": (
+        changed("def get_config", "class Mine(SpanCorruption): pass\n\ndef get_config").replace(
+            "=SpanCorruption(", "=Mine("
+        ),
+        "names the class '<run_path>.Mine', which t5like does not have",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN_FILES)
+def test_a_config_file_that_does_not_work_says_why(fault: str, tmp_path: Path) -> None:
+    content, says = BROKEN_FILES[fault]
+    path = tmp_path / "broken.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError) as raised:
+        parse(str(path))
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_config_file_that_is_not_there_names_the_nearest(config_file: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no config file .*ran\.py; did you mean .*run\.py\?"):
+        load_config_file(config_file.with_name("ran.py"), Pretrain)
+    with pytest.raises(UserError, match=r"is a folder; a config file is Python"):
+        load_config_file(config_file.parent, Pretrain)
+
+
+def test_a_command_without_its_file_says_so() -> None:
+    with pytest.raises(UserError, match="needs a config file first"):
+        parse("--workdir", "w")
+    with pytest.raises(UserError, match="--workdir needs the path of a folder"):
+        parse_command_line(["--workdir"], command="c", config_class=Finetune, default=Finetune())
+
+
+def test_print_config_gives_json_that_is_the_config(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from t5like.pretrain import main
+
+    main([str(config_file), "--print_config", "--optimizer.schedule.peak", "0.5"])
+    changed = dataclasses.replace(CONFIG, optimizer=AdamW(schedule=Linear(peak=0.5, warmup_steps=2)))
+    assert from_dict(json.loads(capsys.readouterr().out)) == changed
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    num_steps=st.integers(1, 10**9),
+    peak=st.floats(1e-9, 1e9),
+    activations=st.lists(st.sampled_from(["relu", "gelu", "silu", "linear"]), min_size=1, max_size=3).map(
+        tuple
+    ),
+    data=st.text(),
+    fsdp=st.integers(1, 8),
+)
+def test_a_config_comes_back_from_json(
+    num_steps: int, peak: float, activations: Any, data: str, fsdp: int
+) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        num_steps=num_steps,
+        optimizer=AdamW(schedule=Constant(peak=peak)),
+        model=dataclasses.replace(CONFIG.model, mlp_activations=activations),
+        data=data,
+        mesh=MeshShape(fsdp=fsdp),
+    )
+    again = from_dict(json.loads(to_json(config)))
+    assert again == config
+    assert list(differences(to_dict(config), to_dict(again))) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "t5like.nosuch.Thing",
+        "t5like.__main__.main",
+        "t5like.cli.main",
+        "Pretrain",
+        "",
+    ],
+)
+def test_only_our_own_dataclasses_are_read_back(name: str) -> None:
+    with pytest.raises(UserError, match="which t5like does not have"):
+        from_dict({"__class__": name})
+
+
+def test_fields_of_another_version_are_refused() -> None:
+    with pytest.raises(UserError, match="does not fit this version of t5like"):
+        from_dict(to_dict(CONFIG) | {"from_the_future": 1})
+    with pytest.raises(UserError, match="does not fit this version of t5like"):
+        from_dict({"__class__": "t5like.optim.schedules.Constant", "peak": "high"})
+
+
+def test_differences_name_the_path_and_both_values() -> None:
+    other = dataclasses.replace(CONFIG, seed=3, optimizer=AdamW(schedule=Constant(peak=1e-3)))
+    found = {path: (old, new) for path, old, new in differences(to_dict(CONFIG), to_dict(other))}
+    assert found["seed"] == (0, 3)
+    assert found["optimizer.schedule.__class__"] == (
+        "t5like.optim.schedules.Linear",
+        "t5like.optim.schedules.Constant",
+    )
+    assert found["optimizer.schedule.warmup_steps"] == (2, None)
+    assert "num_steps" not in found
