@@ -10,7 +10,9 @@ import gc
 import io
 import logging
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,14 +72,13 @@ class Checkpoints:
         """
         if self._manager.latest_step() == step:
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                optimizer=ocp.args.StandardSave(state.optimizer),
-                run=ocp.args.JsonSave(run),
-            ),
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            optimizer=ocp.args.StandardSave(state.optimizer),
+            run=ocp.args.JsonSave(run),
         )
+        with _interrupts_held_back():
+            self._manager.save(step, args=items)
 
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns the JSON saved beside the state.
@@ -162,6 +163,22 @@ class Checkpoints:
                 f"The checkpoint {self.folder / str(step)} is damaged ({reason}); remove that folder to use the one "
                 "before it."
             )
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Lets Ctrl-C wait until the end of the block: Orbax leaves a half-begun save behind, and warnings with it."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield
+        return
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _shapes(tree: PyTree) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shutil
+import signal
 import threading
 import warnings
 import zlib
@@ -136,6 +137,24 @@ def test_saving_may_donate_what_it_has_copied(tmp_path: Path) -> None:
     checkpoints.wait()
     assert_equal(jax.device_get(checkpoints.restore_params(1, placement.params)), expected)
     checkpoints.close()
+
+
+def test_ctrl_c_waits_until_a_save_has_begun_in_order(
+    state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    original = checkpoints._manager.save
+
+    def interrupted_save(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints._manager, "save", interrupted_save)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(2, state, RUN)
+    checkpoints.close()
+    assert latest_checkpoint(tmp_path) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_newest_are_kept(state: TrainState, tmp_path: Path) -> None:

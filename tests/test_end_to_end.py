@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+# A user has one device, and a compiler that optimises.
+FOR_TESTS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in FOR_TESTS} | {"JAX_PLATFORMS": "cpu"}
 
 
 def t5like(*arguments: str) -> str:
