@@ -12,13 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # A user has one device, and a compiler that optimises.
 FOR_TESTS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in FOR_TESTS} | {"JAX_PLATFORMS": "cpu"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in FOR_TESTS} | {
+    "JAX_PLATFORMS": "cpu"
+}
 
 
 def t5like(*arguments: str) -> str:
     """Returns what the command prints; it must end well."""
     done = subprocess.run(
-        [sys.executable, "-m", "t5like", *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-m", "t5like", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -34,7 +40,16 @@ def score(workdir: Path, name: str) -> dict[str, float]:
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The pretraining run of launch/local.sh with fewer steps and a smaller vocabulary, and what it printed."""
     workdir = tmp_path_factory.mktemp("end_to_end") / "pretrain"
-    shorter = ("--num_steps", "200", "--eval_every_steps", "200", "--vocabulary_size", "1024", "--max_eval_rows", "64")
+    shorter = (
+        "--num_steps",
+        "200",
+        "--eval_every_steps",
+        "200",
+        "--vocabulary_size",
+        "1024",
+        "--max_eval_rows",
+        "64",
+    )
     return workdir, t5like("pretrain", "configs/local.py", "--workdir", str(workdir), *shorter)
 
 
@@ -43,7 +58,14 @@ def finetuned(pretrained: tuple[Path, str]) -> tuple[Path, str]:
     """The fine-tuning run of launch/local.sh with fewer steps, and what it printed."""
     workdir = pretrained[0].parent / "finetune"
     shorter = ("--num_steps", "300", "--eval_every_steps", "300")
-    arguments = ("configs/local_finetune.py", "--init", str(pretrained[0]), "--workdir", str(workdir), *shorter)
+    arguments = (
+        "configs/local_finetune.py",
+        "--init",
+        str(pretrained[0]),
+        "--workdir",
+        str(workdir),
+        *shorter,
+    )
     return workdir, t5like("finetune", *arguments)
 
 
@@ -51,7 +73,9 @@ def test_pretraining_learns_more_than_word_frequencies(pretrained: tuple[Path, s
     workdir, printed = pretrained
     loss = score(workdir, "held-out nats per token")
     assert loss["value"] < loss["baseline"] - 0.1
-    assert re.search(r"held-out nats per token: \d\.\d+ nats +\(unigram entropy of the same tokens: \d\.\d+\)", printed)
+    assert re.search(
+        r"held-out nats per token: \d\.\d+ nats +\(unigram entropy of the same tokens: \d\.\d+\)", printed
+    )
 
 
 def test_fine_tuning_learns_more_than_the_majority_class(finetuned: tuple[Path, str]) -> None:

@@ -51,7 +51,10 @@ def run_ours() -> None:
 
     model = dataclasses.replace(t5_1_0("small"), attention="per_example", scans_layers=False)
     config = TrainingConfig(
-        optimizer=AdamW(schedule=Constant(peak=1e-4), max_grad_norm=None), num_steps=1000, batch_size=BATCH, z_loss=0.0
+        optimizer=AdamW(schedule=Constant(peak=1e-4), max_grad_norm=None),
+        num_steps=1000,
+        batch_size=BATCH,
+        z_loss=0.0,
     )
     placement = place(model, MeshShape(), AxisRules(), batch_size=BATCH)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
@@ -149,7 +152,9 @@ class Side:
 
 def main() -> None:
     """Alternates the two sides and prints every round, then the line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer_python", default=None)
     parser.add_argument("--role", choices=("ours", "peer"), help=argparse.SUPPRESS)
@@ -161,11 +166,17 @@ def main() -> None:
     for number in range(options.rounds):
         seconds = {"ours": ours.time_step(), "peer": peer.time_step()}
         rounds.append(seconds)
-        print(f"round {number + 1}: {json.dumps({name: round(value, 3) for name, value in seconds.items()})}", flush=True)
+        print(
+            f"round {number + 1}: {json.dumps({name: round(value, 3) for name, value in seconds.items()})}",
+            flush=True,
+        )
     ours.close()
     peer.close()
     ratios = [seconds["peer"] / seconds["ours"] for seconds in rounds]
-    speed = {side: REAL_TOKENS / statistics.median(seconds[side] for seconds in rounds) for side in ("ours", "peer")}
+    speed = {
+        side: REAL_TOKENS / statistics.median(seconds[side] for seconds in rounds)
+        for side in ("ours", "peer")
+    }
     print(
         f"train_step ratio={statistics.median(ratios):.2f} ours={speed['ours']:.0f} peer={speed['peer']:.0f} "
         f"spread={min(ratios):.2f}-{max(ratios):.2f}"
