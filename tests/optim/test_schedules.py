@@ -157,7 +157,7 @@ def test_t5s_flat_warm_up_may_outlast_the_run() -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    schedule: Schedule = Cosine(peak=1.0, warmup_steps=5)  # noqa: RUF009 - frozen
+    schedule: Schedule = Cosine(peak=1.0, warmup_steps=5)
 
 
 def test_a_field_annotated_with_the_base_is_narrowed_to_its_default_on_the_command_line() -> None:
