@@ -17,14 +17,20 @@ def get_config() -> Pretrain:
     """Returns the pretraining run of launch/local.sh."""
     return Pretrain(
         model=TransformerConfig(
-            embed_dim=128, num_heads=4, head_dim=32, mlp_dim=384, num_encoder_layers=3, num_decoder_layers=3
+            embed_dim=128,
+            num_heads=4,
+            head_dim=32,
+            mlp_dim=384,
+            num_encoder_layers=3,
+            num_decoder_layers=3,
+            scans_layers=False,
         ),
         objective=SpanCorruption(inputs_length=128),
         vocabulary_size=4096,
         optimizer=AdamW(schedule=Cosine(peak=3e-3, warmup_steps=100)),
-        num_steps=1200,
-        batch_size=32,
+        num_steps=700,
+        batch_size=16,
         log_every_steps=20,
-        eval_every_steps=300,
-        checkpoint_every_steps=300,
+        eval_every_steps=350,
+        checkpoint_every_steps=350,
     )

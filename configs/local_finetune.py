@@ -18,9 +18,9 @@ def get_config() -> Finetune:
         task="embedded/docstrings",
         objective=TextToText(inputs_length=64, targets_length=8),
         optimizer=AdamW(schedule=Linear(peak=1e-3, warmup_steps=50)),
-        num_steps=700,
+        num_steps=500,
         batch_size=32,
         log_every_steps=20,
-        eval_every_steps=350,
-        checkpoint_every_steps=350,
+        eval_every_steps=250,
+        checkpoint_every_steps=250,
     )

@@ -160,7 +160,8 @@ class _CutIntoChunks(grain.experimental.FlatMapTransform):
         group, texts = element
         chunks = _chunks_of_group(group, texts, self._vocabulary, self._tokens_length)
         self._num_empty_groups = 0 if chunks else self._num_empty_groups + 1
-        if self._num_empty_groups >= self._num_groups:  # or it would search for ever
+        # A group with text may be first in one epoch and last in the next; beyond that, do not search for ever.
+        if self._num_empty_groups > 2 * (self._num_groups - 1):
             raise UserError("The training documents hold no text.")
         order = _rng(self._seed, _CHUNK_ORDER, group).permutation(len(chunks))
         return [chunks[index] for index in order]
