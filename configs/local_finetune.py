@@ -2,7 +2,7 @@
 
 Data: docstrings of the standard library with the module they are from; no network, no files.
 Command: t5like finetune configs/local_finetune.py --init runs/local/pretrain --workdir runs/local/finetune
-Hardware and time: 2 CPU cores, about two minutes.
+Hardware and time: made for 2 CPU cores and a few minutes.
 Expected: accuracy well above the majority class (see README, Results).
 """
 

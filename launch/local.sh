@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole road on this machine: a vocabulary, a small T5 1.1 pretrained on the text that comes with Python, fine-tuned
-# to tell which module a docstring is from, measured, and asked to write. Ten minutes on two CPU cores after installing.
+# to tell which module a docstring is from, measured, and asked to write.
 #
 #   bash launch/local.sh [FOLDER]      results go to FOLDER (default runs/local); run again to resume
 set -euo pipefail
