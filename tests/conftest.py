@@ -6,6 +6,7 @@ That is random batches, and small runs that a whole session trains once: `pretra
 import importlib.metadata
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 
 from t5like.batch import Features, encoder_decoder_row
+
+# A runner in the background is started deaf to Ctrl-C, and so would be every process the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports jax, which reads these once. A mesh test needs several devices; the others do not mind.
 os.environ["JAX_PLATFORMS"] = "cpu"
