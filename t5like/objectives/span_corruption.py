@@ -201,7 +201,9 @@ def rebuild(inputs: np.ndarray, targets: np.ndarray, sentinel_ids: np.ndarray) -
     mask = np.repeat((np.arange(2 * num_pieces) % 2 == 0) != starts_with_noise, run_lengths)
     num_gaps = np.count_nonzero(_run_starts(mask)), np.count_nonzero(_run_starts(~mask))
     num_sentinels = len(kept_lengths) - 1, len(noise_lengths) - 1
-    if num_gaps != num_sentinels or (starts_with_noise and kept_lengths[0] > 0):
+    # Exactly one side has the first token; the other begins with a sentinel.
+    has_one_beginning = len(mask) == 0 or starts_with_noise != (kept_lengths[0] > 0)
+    if num_gaps != num_sentinels or not has_one_beginning:
         raise ValueError("inputs and targets do not alternate: they are not two sides of one text")
     tokens = np.empty(len(mask), np.int32)
     tokens[~mask], tokens[mask] = kept, noise
