@@ -23,7 +23,9 @@ CONFIG = TransformerConfig(
     num_relative_buckets=8,
     max_relative_distance=7,
 )
-TIED = dataclasses.replace(CONFIG, mlp_activations=("relu",), head_is_tied=True, scans_layers=False)
+TIED = dataclasses.replace(
+    CONFIG, mlp_activations=("relu",), head_is_tied=True, scans_layers=False, attention="per_example"
+)
 SEED = 25
 NEVER = -1
 """An end mark that no row meets."""

@@ -388,3 +388,9 @@ def test_sizes_that_the_mesh_cannot_divide_are_refused_naming_the_parameter():
 def test_rules_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="axis rules"):
         place(MODEL, MIXED, AxisRules(fsdp_embed="tensor"), batch_size=NUM_ROWS)
+
+
+def test_attention_example_by_example_is_refused_on_several_devices():
+    config = dataclasses.replace(MODEL, attention="per_example")
+    with pytest.raises(UserError, match="per_example"):
+        place(config, DATA, AxisRules(), batch_size=NUM_ROWS)

@@ -98,8 +98,7 @@ class Embedding(nn.Module):
         # [batch, length] -> [batch, length, embed]
         # Looked up in whole rows: from rows in parts, activations in parts would have to be put together.
         table = self.rules.constrain(self.embedding, "vocab", "embed")
-        rows = jnp.take(table, tokens, axis=0).astype(self.dtype)
-        return self.rules.constrain(rows, "batch", "length", "embed")
+        return jnp.take(table, tokens, axis=0).astype(self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] in float32, whatever the dtype of x."""

@@ -299,6 +299,16 @@ def test_scanned_layers_equal_unrolled_ones_with_dropout(random_batch):
     assert_trees_close(gradients, stack_layers(expected), 1e-5)
 
 
+def test_attention_example_by_example_equals_attention_at_once_with_dropout(random_batch):
+    batch, key = random_batch(ROWS), dropout_key(5)
+    params = draw_params(WITH_DROPOUT)
+    config = dataclasses.replace(WITH_DROPOUT, attention="per_example")
+    loss, gradients = compiled_loss_and_gradients(config)(params, batch, key)
+    expected_loss, expected = compiled_loss_and_gradients(WITH_DROPOUT)(params, batch, key)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    assert_trees_close(gradients, expected, 1e-5)
+
+
 TO_REMATERIALISE = [
     WITH_DROPOUT,
     dataclasses.replace(WITH_DROPOUT, num_encoder_layers=1, scans_layers=False),
