@@ -41,6 +41,10 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The pretraining run of launch/local.sh with fewer steps and a smaller vocabulary, and what it printed."""
     workdir = tmp_path_factory.mktemp("end_to_end") / "pretrain"
     shorter = (
+        "--batch_size",
+        "32",
+        "--model.scans_layers",
+        "True",
         "--num_steps",
         "200",
         "--eval_every_steps",
