@@ -96,7 +96,7 @@ def test_toeplitz_example_of_the_docstring():
     np.testing.assert_array_equal(laid_out, [[a, b, c], [f, a, b], [e, f, a]])
 
 
-@settings(deadline=None, max_examples=15)  # each pair of lengths is compiled
+@settings(deadline=None, max_examples=10)  # each pair of lengths is compiled
 @given(
     query_length=st.integers(1, 9),
     key_length=st.integers(1, 9),
@@ -111,7 +111,7 @@ def test_toeplitz_is_the_gather(query_length, key_length, num_spare, num_heads):
 
 
 @pytest.mark.parametrize("is_bidirectional", [True, False])
-@pytest.mark.parametrize(("query_length", "key_length"), [(12, 12), (1, 9), (9, 1), (5, 11), (1, 1)])
+@pytest.mark.parametrize(("query_length", "key_length"), [(12, 12), (1, 9), (11, 5)])
 def test_relative_bias_is_a_look_up_in_values_and_gradients(is_bidirectional, query_length, key_length):
     config = TransformerConfig(
         embed_dim=8,
