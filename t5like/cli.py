@@ -5,7 +5,8 @@ import importlib
 import sys
 
 from t5like import __version__
-from t5like.errors import UserError, run_entry
+from t5like.entry import run_entry
+from t5like.errors import UserError
 
 COMMANDS = {
     "pretrain": "train a model on text",

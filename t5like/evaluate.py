@@ -16,7 +16,8 @@ from t5like import workdir as workdirs
 from t5like.config import CommandLine, parse_command_line, to_json
 from t5like.data.documents import read_documents
 from t5like.data.pipeline import held_out_rows
-from t5like.errors import UserError, run_entry
+from t5like.entry import run_entry
+from t5like.errors import UserError
 from t5like.evaluation import (
     NUM_SAMPLES,
     TaskEvaluation,

@@ -15,7 +15,8 @@ from t5like.batch import Features
 from t5like.config import parse_command_line, to_json
 from t5like.data.pipeline import finetuning_batches
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError, run_entry
+from t5like.entry import run_entry
+from t5like.errors import UserError
 from t5like.evaluation import NUM_SAMPLES, TaskEvaluation, task_scores
 from t5like.loop import Evaluator
 from t5like.objectives.text_to_text import TextToText

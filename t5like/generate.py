@@ -14,7 +14,8 @@ from t5like import workdir as workdirs
 from t5like.batch import without_ids
 from t5like.config import parse_command_line, to_json
 from t5like.data.pipeline import evaluation_batches
-from t5like.errors import UserError, run_entry
+from t5like.entry import run_entry
+from t5like.errors import UserError
 from t5like.evaluation import greedy_decoder
 from t5like.finetune import tokenize
 from t5like.objectives.text_to_text import TextToText

@@ -16,7 +16,8 @@ from t5like.config import parse_command_line, to_json
 from t5like.data import documents as documents_of
 from t5like.data.pipeline import held_out_rows, pretraining_batches
 from t5like.data.vocabulary import Vocabulary, train_vocabulary
-from t5like.errors import UserError, run_entry
+from t5like.entry import run_entry
+from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, span_samples, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig

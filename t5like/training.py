@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import t5like
 from t5like import workdir as workdirs
-from t5like.allocator import keep_freed_memory
 from t5like.batch import encoder_decoder_row
 from t5like.checkpoint import Checkpoints
 from t5like.data.vocabulary import Vocabulary
@@ -107,8 +106,6 @@ def place(
     Raises:
       UserError: if the mesh does not fit the devices or the batch.
     """
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     mesh = mesh_shape.build()

@@ -18,12 +18,12 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch")),
+    ("ground", ("__init__", "errors", "batch", "allocator", "entry")),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
     ("host, no jax: configs", ("config",)),
-    ("devices", ("allocator", "sharding", "losses")),
+    ("devices", ("sharding", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decode")),

@@ -1,19 +1,16 @@
 """Attention, its masks, and T5's relative position bias.
 
-Letters in einsums: b batch, q query position, k key position, h head, d head_dim.
+How the attended values are computed, once all of these are there, is the matter of attend.py.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from t5like.models.attend import KeyValue, attend_at_once, attend_per_example
 from t5like.models.config import TransformerConfig
-from t5like.models.layers import Dense, dropout, fan_in_normal
-
-MASKED = -1e10  # T5's value; finite, so that a row with nothing to attend to stays finite
+from t5like.models.layers import Dense, fan_in_normal
 
 
 def segment_mask(query_segment_ids: jax.Array, key_segment_ids: jax.Array) -> jax.Array:
@@ -116,13 +113,6 @@ class RelativeBias(nn.Module):
         return toeplitz(values, query_length, key_length)[None]
 
 
-class KeyValue(NamedTuple):
-    """Keys and values of one attention, each [batch, key, heads, head_dim]."""
-
-    key: jax.Array
-    value: jax.Array
-
-
 class Attention(nn.Module):
     """Multi-head attention without 1/sqrt(head_dim): T5 folds that scale into the query's initial values."""
 
@@ -167,57 +157,3 @@ class Attention(nn.Module):
         attended = attend(self._split_heads(self.query(x)), key_value, bias, mask, rate, dropout_key)
         # [batch, query, heads, head_dim] -> [batch, query, embed]
         return self.out(attended.reshape(*attended.shape[:-2], -1))
-
-
-def attend_at_once(
-    query: jax.Array,
-    key_value: KeyValue,
-    bias: jax.Array | None,
-    mask: jax.Array,
-    dropout_rate: float,
-    dropout_key: jax.Array | None,
-) -> jax.Array:
-    """Returns the attended values [batch, query, heads, head_dim]; holds every logit of the batch at once.
-
-    Args:
-      query: [batch, query, heads, head_dim].
-      key_value, bias, mask, dropout_key: as `Attention`.
-    """
-    # [batch, query, heads, head_dim] x [batch, key, heads, head_dim] -> [batch, heads, query, key]
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key_value.key).astype(jnp.float32)
-    if bias is not None:
-        logits = logits + bias
-    weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
-    weights = dropout(weights, dropout_rate, dropout_key, broadcast_axes=(-2,))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
-
-
-def attend_per_example(
-    query: jax.Array,
-    key_value: KeyValue,
-    bias: jax.Array | None,
-    mask: jax.Array,
-    dropout_rate: float,
-    dropout_key: jax.Array | None,
-) -> jax.Array:
-    """Returns what `attend_at_once` does, dropout included, one example after another.
-
-    The logits of one example fit a CPU's cache, those of a batch do not; the backward pass computes them again
-    instead of reading them back from memory.
-    """
-    batch, heads, keys = query.shape[0], query.shape[2], key_value.key.shape[1]
-    # Dropout is the same for every query, so it may as well act on the values: (w * s) v = w (s v).
-    scale = dropout(jnp.ones((batch, heads, 1, keys), query.dtype), dropout_rate, dropout_key)
-    value = key_value.value * scale[:, :, 0].swapaxes(1, 2)[..., None]
-    mask = jnp.broadcast_to(mask, (batch, *mask.shape[1:]))
-
-    @jax.checkpoint
-    def attend_one(one: tuple[jax.Array, ...], bias: jax.Array | None) -> jax.Array:
-        query, key, value, mask = one
-        logits = jnp.einsum("qhd,khd->hqk", query, key).astype(jnp.float32)
-        if bias is not None:
-            logits = logits + bias[0]
-        weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
-        return jnp.einsum("hqk,khd->qhd", weights, value)
-
-    return jax.lax.map(lambda one: attend_one(one, bias), (query, key_value.key, value, mask))

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from t5like.models.attention import Attention, KeyValue, RelativeBias, causal_mask, segment_mask
+from t5like.models.attend import KeyValue
+from t5like.models.attention import Attention, RelativeBias, causal_mask, segment_mask
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import MLP, Dense, Embedding, RMSNorm, dropout, fan_in_truncated_normal, split_key
 from t5like.sharding import AxisRules

@@ -40,6 +40,9 @@ def serve_steps(step) -> None:  # type: ignore[no-untyped-def]
 
 def run_ours() -> None:
     """Serves our train step, as `t5like pretrain` runs it."""
+    from t5like.allocator import keep_freed_memory
+
+    keep_freed_memory()
     import jax
     import numpy as np
 
