@@ -1,11 +1,12 @@
-"""Dropout, norm and MLP, each against its formula."""
+"""Linear maps, dropout, norm and MLP, each against its formula."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5like.models.layers import RMSNorm, dropout, split_key
+from t5like.models.layers import RMSNorm, dropout, linear, split_key
+from t5like.sharding import MeshShape
 
 
 def test_dropout_without_key_or_rate_is_identity():
@@ -71,3 +72,23 @@ def test_norm_of_zeros_is_zero_with_a_finite_gradient():
     value, gradient = jax.value_and_grad(norm)(jnp.zeros((1, 1, 4)))
     assert value == 0.0
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(("num_devices", "num_axes"), [(1, 2), (8, 3)])
+def test_linear_multiplies_matrices_on_one_device_and_leaves_axes_apart_on_several(
+    num_devices: int, num_axes: int
+) -> None:
+    x, kernel = jax.random.normal(jax.random.key(0), (8, 3, 4)), jax.random.normal(jax.random.key(1), (4, 5))
+
+    def total(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sin(linear(x, kernel)))
+
+    with jax.set_mesh(MeshShape().build(jax.devices()[:num_devices])):
+        program = jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(x, kernel)
+        gradients = jax.jit(jax.grad(total, argnums=(0, 1)))(x, kernel)
+    products = [equation for equation in program.eqns if equation.primitive.name == "dot_general"]
+    assert len(products) == 3
+    assert {max(var.aval.ndim for var in product.invars) for product in products} == {num_axes}
+    plain = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(jnp.einsum("bli,io->blo", x, kernel))), argnums=(0, 1))
+    for ours, expected in zip(gradients, plain(x, kernel), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)

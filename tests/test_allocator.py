@@ -1,0 +1,40 @@
+"""A process that keeps its freed memory is not given fresh pages at every step."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Prints how many fresh pages a call of a function with temporaries of 64 MiB is given, once the heap has grown to what
+# it needs.
+CODE = """
+import importlib, resource, sys
+if sys.argv[1] == "keep":
+    from t5like.allocator import keep_freed_memory
+    assert keep_freed_memory()
+import jax, jax.numpy as jnp
+run = jax.jit(lambda x: jnp.cumsum(jnp.outer(x, x), axis=0).sum())
+x = jnp.ones(4096)
+for _ in range(20):
+    run(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    run(x).block_until_ready()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+"""
+
+
+def fresh_pages(what: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, what], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the knobs are glibc's")
+def test_freed_memory_is_used_again() -> None:
+    assert fresh_pages("keep") < fresh_pages("leave") / 4
