@@ -8,7 +8,7 @@ Expected: held-out nats per token clearly below the unigram entropy of the same 
 
 from t5like.models.config import TransformerConfig
 from t5like.objectives.span_corruption import SpanCorruption
-from t5like.optim.adamw import AdamW
+from t5like.optim.adafactor import Adafactor
 from t5like.optim.schedules import Cosine
 from t5like.pretrain import Pretrain
 
@@ -27,7 +27,7 @@ def get_config() -> Pretrain:
         ),
         objective=SpanCorruption(inputs_length=128),
         vocabulary_size=4096,
-        optimizer=AdamW(schedule=Cosine(peak=3e-3, warmup_steps=100)),
+        optimizer=Adafactor(schedule=Cosine(peak=2e-2, warmup_steps=50)),
         num_steps=700,
         batch_size=16,
         log_every_steps=20,

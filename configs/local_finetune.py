@@ -8,7 +8,7 @@ Expected: accuracy well above the majority class (see README, Results).
 
 from t5like.finetune import Finetune
 from t5like.objectives.text_to_text import TextToText
-from t5like.optim.adamw import AdamW
+from t5like.optim.adafactor import Adafactor
 from t5like.optim.schedules import Linear
 
 
@@ -17,7 +17,7 @@ def get_config() -> Finetune:
     return Finetune(
         task="embedded/docstrings",
         objective=TextToText(inputs_length=64, targets_length=8),
-        optimizer=AdamW(schedule=Linear(peak=1e-3, warmup_steps=50)),
+        optimizer=Adafactor(schedule=Linear(peak=1e-2, warmup_steps=50)),
         num_steps=500,
         batch_size=32,
         log_every_steps=20,

@@ -20,7 +20,7 @@ from t5like.errors import UserError
 from t5like.evaluation import NUM_SAMPLES, TaskEvaluation, task_scores
 from t5like.loop import Evaluator
 from t5like.objectives.text_to_text import TextToText
-from t5like.optim.adamw import AdamW
+from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
 from t5like.tasks import find_task
@@ -45,8 +45,9 @@ class Finetune(TrainingConfig):
     max_eval_examples: int | None = None
     """Validation examples that each evaluation uses, at most; None: all."""
 
-    # Fields of TrainingConfig with values that suit a small task.
-    optimizer: Optimizer = AdamW(schedule=Linear(peak=5e-4, warmup_steps=50))
+    # Fields of TrainingConfig with values that suit a small model and a small task. Adafactor's steps are a share of each
+    # parameter: AdamW's, which are not, would leave embeddings of norm 1 an entry where they are.
+    optimizer: Optimizer = Adafactor(schedule=Linear(peak=1e-2, warmup_steps=50))
     num_steps: int = 1000
     batch_size: int = 32
     z_loss: float = 0.0

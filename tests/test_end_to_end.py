@@ -40,20 +40,16 @@ def score(workdir: Path, name: str) -> dict[str, float]:
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The pretraining run of launch/local.sh with fewer steps and a smaller vocabulary, and what it printed."""
     workdir = tmp_path_factory.mktemp("end_to_end") / "pretrain"
-    shorter = (
-        "--batch_size",
-        "32",
-        "--model.scans_layers",
-        "True",
+    shorter = [
         "--num_steps",
-        "200",
+        "400",
         "--eval_every_steps",
-        "200",
-        "--vocabulary_size",
-        "1024",
+        "400",
         "--max_eval_rows",
         "64",
-    )
+        "--vocabulary_size",
+        "1024",
+    ]
     return workdir, t5like("pretrain", "configs/local.py", "--workdir", str(workdir), *shorter)
 
 
@@ -61,15 +57,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def finetuned(pretrained: tuple[Path, str]) -> tuple[Path, str]:
     """The fine-tuning run of launch/local.sh with fewer steps, and what it printed."""
     workdir = pretrained[0].parent / "finetune"
-    shorter = ("--num_steps", "300", "--eval_every_steps", "300")
-    arguments = (
-        "configs/local_finetune.py",
-        "--init",
-        str(pretrained[0]),
-        "--workdir",
-        str(workdir),
-        *shorter,
-    )
+    shorter = ["--num_steps", "250", "--eval_every_steps", "250"]
+    init = ("--init", str(pretrained[0]))
+    arguments = ("configs/local_finetune.py", *init, "--workdir", str(workdir), *shorter)
     return workdir, t5like("finetune", *arguments)
 
 
