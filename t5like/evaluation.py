@@ -52,7 +52,7 @@ def unigram_score(metrics: Mapping[str, float], rows: Sequence[Features]) -> Sco
 def held_out_loss(
     model: Transformer, rows: Sequence[Features], *, batch_size: int, sharding: NamedSharding
 ) -> Evaluation:
-    """Returns the evaluation that gives `nats_per_token` and `accuracy` over all targets of the rows."""
+    """Returns the evaluation that gives `nats_per_token` and `token_accuracy` over all targets of the rows."""
 
     @jax.jit
     def batch_sums(params: PyTree, batch: dict[str, jax.Array]) -> TokenLoss:
@@ -68,7 +68,7 @@ def held_out_loss(
         total = TokenLoss(*sums)
         return {
             "nats_per_token": float(total.cross_entropy / total.weight),
-            "accuracy": float(total.num_correct / total.weight),
+            "token_accuracy": float(total.num_correct / total.weight),
         }
 
     return evaluate

@@ -51,7 +51,7 @@ def train_step(
         "loss": loss.total / normalizer,
         "nats_per_token": loss.cross_entropy / num_tokens,
         "z_loss": loss.z_loss / num_tokens,
-        "accuracy": loss.num_correct / num_tokens,
+        "token_accuracy": loss.num_correct / num_tokens,
         "learning_rate": learning_rate(state.step),
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),

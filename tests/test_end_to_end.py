@@ -66,7 +66,7 @@ def finetuned(pretrained: tuple[Path, str]) -> tuple[Path, str]:
 def test_pretraining_learns_more_than_word_frequencies(pretrained: tuple[Path, str]) -> None:
     workdir, printed = pretrained
     loss = score(workdir, "held-out nats per token")
-    assert loss["value"] < loss["baseline"] - 0.1
+    assert loss["value"] < loss["baseline"] - 0.3
     assert re.search(
         r"held-out nats per token: \d\.\d+ nats +\(unigram entropy of the same tokens: \d\.\d+\)", printed
     )
@@ -75,7 +75,7 @@ def test_pretraining_learns_more_than_word_frequencies(pretrained: tuple[Path, s
 def test_fine_tuning_learns_more_than_the_majority_class(finetuned: tuple[Path, str]) -> None:
     workdir, printed = finetuned
     accuracy = score(workdir, "embedded/docstrings accuracy")
-    assert accuracy["value"] > accuracy["baseline"]
+    assert accuracy["value"] > accuracy["baseline"] + 20.0
     assert re.search(r"embedded/docstrings accuracy: [\d.]+ % +\(majority class: [\d.]+\)", printed)
 
 

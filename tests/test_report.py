@@ -60,7 +60,7 @@ def make_workdir(
             train = {"loss": loss, "nats_per_token": loss, "learning_rate": 0.01, text: 1.0}
             log.write("train", step, train | {"tokens_per_second": 1000.0, "step_seconds": 0.5})
             if step % 1000 == 0:
-                log.write("validation", step, {"nats_per_token": loss + 0.1, "accuracy": 0.375})
+                log.write("validation", step, {"nats_per_token": loss + 0.1, "token_accuracy": 0.375})
     pieces = {
         "config": {"__class__": f"t5like.config.{kind}", "init": init, "name": text}
         | {"model": {"__class__": "t5like.models.Transformer", text: [text, {"__class__": f"{text}X"}]}},

@@ -169,7 +169,7 @@ def test_metrics_say_what_they_are_called(batch):
         "loss": (loss.cross_entropy + loss.z_loss) / NUM_TARGETS,
         "nats_per_token": loss.cross_entropy / NUM_TARGETS,
         "z_loss": loss.z_loss / NUM_TARGETS,
-        "accuracy": loss.num_correct / NUM_TARGETS,
+        "token_accuracy": loss.num_correct / NUM_TARGETS,
         "learning_rate": learning_rate(3),
         "target_tokens": NUM_TARGETS,
         "real_tokens": NUM_TARGETS + NUM_INPUTS,

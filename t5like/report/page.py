@@ -69,7 +69,7 @@ def headline(run: Run) -> Markup | None:
     """Returns the tiles of the figures that matter most: scores beside their baselines, then size, tokens and time."""
     rows = run.evaluation[:_NUM_SCORE_TILES]
     tiles = [_score_tile(row) for row in rows]
-    for metric, words in (("nats_per_token", "nats"), ("accuracy", "accuracy")):
+    for metric, words in (("nats_per_token", "nats"), ("token_accuracy", "token accuracy")):
         is_told = any(words in f"{row.name} {row.unit}".lower() for row in rows)
         measured = [row for row in run.rows("validation") if metric in row]
         if measured and not is_told and len(tiles) < _NUM_SCORE_TILES:

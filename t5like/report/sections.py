@@ -14,7 +14,8 @@ from t5like.scores import Sample, Score
 _KNOWN_METRICS = {
     "nats_per_token": ("Nats per token", False),
     "loss": ("Loss", False),
-    "accuracy": ("Accuracy", False),
+    "accuracy": ("Accuracy in percent", True),
+    "token_accuracy": ("Token accuracy", False),
     "learning_rate": ("Learning rate", True),
     "tokens_per_second": ("Real tokens per second", True),
     "gradient_norm": ("Gradient norm", True),
@@ -22,7 +23,7 @@ _KNOWN_METRICS = {
     "step_seconds": ("Seconds per step", True),
     "input_wait_seconds": ("Seconds waited for input per step", True),
 }
-_ALWAYS_SHOWN = ("accuracy", "learning_rate", "tokens_per_second")
+_ALWAYS_SHOWN = ("token_accuracy", "learning_rate", "tokens_per_second")
 _NUM_OPEN_SAMPLES = 10
 _NUM_SAMPLES = 100
 _MAX_TREE_DEPTH = 20
