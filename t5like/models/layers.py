@@ -53,7 +53,7 @@ def linear(x: jax.Array, kernel: jax.Array, dtype: Any = None) -> jax.Array:
     """Returns the product of x [batch, length, inputs] and kernel [inputs, outputs], in x's dtype unless given.
 
     On one device as a product of two matrices: the gradient of the kernel is then one too, where XLA's CPU compiler
-    would first write out the transpose of x, at the cost of a sixth of a T5-small step. On several the axes stay
+    would first write out the transpose of x, at the cost of a tenth of a T5-small step. On several the axes stay
     apart, since one made of two cannot be split like either.
     """
     is_split = jax.sharding.get_abstract_mesh().size > 1
