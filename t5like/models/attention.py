@@ -1,6 +1,6 @@
 """Attention, its masks, and T5's relative position bias.
 
-How the attended values are computed, once all of these are there, is the matter of attend.py.
+What is made of queries, keys, values, bias and mask is computed in attend.py.
 """
 
 import jax
