@@ -1,6 +1,6 @@
 """T5-small train step against Hugging Face Transformers on PyTorch, on the CPU, in alternating runs.
 
-    python tests/benchmarks/train_step_vs_transformers.py [--rounds 5] [--peer_python PYTHON]
+    python tests/benchmarks/train_step_vs_transformers.py [--rounds 9] [--peer_python PYTHON]
 
 The same step on both sides: T5 1.0 small (d_model 512, 6 + 6 layers, d_ff 2048, 8 heads, vocabulary 32128), batch 8,
 inputs 512, targets 114, float32, dropout 0.1, AdamW, all cores. Each side runs in a process of its own that times one
@@ -23,6 +23,7 @@ import time
 
 BATCH, INPUTS, TARGETS, VOCABULARY = 8, 512, 114, 32128
 REAL_TOKENS = BATCH * (INPUTS + TARGETS)
+PAUSE_SECONDS = 1.0
 PEER_REQUIREMENTS = ("torch==2.13.0", "transformers>=4.57,<5")
 HERE = pathlib.Path(__file__).resolve()
 
@@ -141,8 +142,9 @@ class Side:
         return self._process.stdout.readline().strip()
 
     def time_step(self) -> float:
-        """Returns the seconds of one step."""
+        """Returns the seconds of one step, taken once the other side's idle threads have stopped spinning."""
         assert self._process.stdin is not None
+        time.sleep(PAUSE_SECONDS)
         print(file=self._process.stdin, flush=True)
         return float(self._line())
 
@@ -158,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer_python", default=None)
     parser.add_argument("--role", choices=("ours", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
