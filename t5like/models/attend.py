@@ -101,7 +101,8 @@ def _attend_each_backward(residuals: Any, gradient: jax.Array) -> tuple[jax.Arra
         weights = jnp.exp(_logits_of_one(q, k, mask, bias) - largest) * scale
         of_value = jnp.einsum("hqk,hqd->hkd", weights.astype(v.dtype), gradient)
         of_weights = jnp.einsum("hqd,hkd->hqk", gradient, v).astype(jnp.float32)
-        # Of a softmax: w (g - sum(w g)), and the sum over keys is one over head_dim of what was attended to.
+        # The gradient of a softmax is w (g - sum(w g)). That sum over keys equals one over head_dim, of the attended
+        # values times their gradient, which is much shorter.
         weighted_sum = jnp.sum((attended * gradient).astype(jnp.float32), axis=-1, keepdims=True)
         of_logits = weights * (of_weights - weighted_sum)
         if bias_gradient is not None:
