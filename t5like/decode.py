@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from t5like.models.transformer import DecodingState, Transformer
+from t5like.models.stacks import unstack_layers
+from t5like.models.transformer import DecodingState, Transformer, for_decoding
 
 PyTree = Any
 Carry = tuple[jax.Array, DecodingState, jax.Array, jax.Array]
@@ -30,8 +31,6 @@ def greedy_decode(
       segment_ids: [batch, inputs_length] int32, 0 where padded.
       max_length: most tokens to decode, end mark included.
     """
-    variables = {"params": params}
-
     def append(logits: jax.Array, state: DecodingState, decoded: jax.Array, has_ended: jax.Array) -> Carry:
         token = jnp.where(has_ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
         decoded = jax.lax.dynamic_update_slice_in_dim(decoded, token[:, None], state.position - 1, axis=1)
@@ -46,7 +45,16 @@ def greedy_decode(
         logits, state = model.apply(variables, token, state, method=Transformer.decode_step)
         return append(logits, state, decoded, has_ended)
 
-    logits, state = model.apply(variables, tokens, segment_ids, max_length, method=Transformer.start_decoding)
+    start = jnp.zeros((tokens.shape[0], 1), jnp.int32)
+    batch = {
+        "encoder_input_tokens": tokens,
+        "encoder_segment_ids": segment_ids,
+        "decoder_input_tokens": start,
+        "decoder_segment_ids": start + 1,
+    }
+    model = Transformer(for_decoding(model.config), model.rules)
+    variables = {"params": unstack_layers(params)}
+    logits, state = model.apply(variables, batch, max_length, method=Transformer.start_decoding)
     decoded = jnp.zeros((tokens.shape[0], max_length), jnp.int32)
     # A row of padding alone (the filling of a last batch) has nothing to say.
     has_ended = jnp.all(segment_ids == 0, axis=1)

@@ -66,6 +66,9 @@ class AxisRules:
     vocab: MeshAxes = "tensor"
     norm: MeshAxes = None
     buckets: MeshAxes = None
+    positions: MeshAxes = None
+    token_types: MeshAxes = None
+    labels: MeshAxes = None
     layers: MeshAxes = None
 
     def spec(self, names: tuple[str | None, ...]) -> PartitionSpec:

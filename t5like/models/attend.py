@@ -27,19 +27,23 @@ def attend_at_once(
     mask: jax.Array,
     dropout_rate: float,
     dropout_key: jax.Array | None,
+    *,
+    shares_dropout: bool = True,
 ) -> jax.Array:
     """Returns the attended values [batch, query, heads, head_dim]; holds every logit of the batch at once.
 
     Args:
       query: [batch, query, heads, head_dim].
       key_value, bias, mask, dropout_key: as `Attention`.
+      shares_dropout: whether one draw serves all queries.
     """
     # [batch, query, heads, head_dim] x [batch, key, heads, head_dim] -> [batch, heads, query, key]
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key_value.key).astype(jnp.float32)
     if bias is not None:
         logits = logits + bias
     weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
-    weights = dropout(weights, dropout_rate, dropout_key, broadcast_axes=(-2,))
+    axes = (-2,) if shares_dropout else ()
+    weights = dropout(weights, dropout_rate, dropout_key, broadcast_axes=axes)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
 
 

@@ -1,7 +1,9 @@
-"""Attention, its masks, and T5's relative position bias.
+"""Attention, its masks, and the relative position bias of T5.
 
 What is made of queries, keys, values, bias and mask is computed in attend.py.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from flax import linen as nn
 
 from t5like.models.attend import KeyValue, attend_at_once, attend_per_example
 from t5like.models.config import TransformerConfig
-from t5like.models.layers import Dense, fan_in_normal
+from t5like.models.layers import fan_in_normal, project
 
 
 def segment_mask(query_segment_ids: jax.Array, key_segment_ids: jax.Array) -> jax.Array:
@@ -33,6 +35,21 @@ def causal_mask(length: int) -> np.ndarray:
                   1 1 1
     """
     return np.tril(np.ones((length, length), bool))[None, None]
+
+
+def prefix_mask(is_prefix: jax.Array) -> jax.Array:
+    """Returns bool [batch, 1, query, key]: True where the key is not after the query, or both are in the prefix.
+
+    is_prefix [1 1 0]  ->  1 1 0
+                           1 1 0
+                           1 1 1
+
+    Args:
+      is_prefix: [batch, length], above 0 on the tokens that see one another.
+    """
+    prefix = is_prefix > 0
+    both = prefix[:, :, None] & prefix[:, None, :]
+    return both[:, None] | causal_mask(is_prefix.shape[1])
 
 
 def relative_buckets(
@@ -84,14 +101,14 @@ def toeplitz(values: jax.Array, query_length: int, key_length: int) -> jax.Array
 
 
 class RelativeBias(nn.Module):
-    """The learned bias of each head and bucket, laid out over query and key positions, once per stack."""
+    """The learned bias of each head and bucket, laid out over query and key positions."""
 
     config: TransformerConfig
     is_bidirectional: bool
 
     @nn.compact
-    def __call__(self, query_length: int, key_length: int) -> jax.Array:
-        # -> [1, heads, query, key] float32
+    def __call__(self, query_length: int, key_length: int, position: jax.Array | None = None) -> jax.Array:
+        """Returns [1, heads, query, key] float32 for queries at 0, 1, ..., or for the one query at `position`."""
         c = self.config
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         table = self.param(
@@ -100,21 +117,31 @@ class RelativeBias(nn.Module):
             (c.num_heads, c.num_relative_buckets),
             jnp.float32,
         )
-        # One value for each relative position, in the order `toeplitz` wants: 0 .. k-1, -q .. -1.
-        positions = np.concatenate([np.arange(key_length), np.arange(-query_length, 0)])
+        if position is None:
+            # One value for each relative position, in the order `toeplitz` wants: 0 .. k-1, -q .. -1.
+            relative = np.concatenate([np.arange(key_length), np.arange(-query_length, 0)])
+            return toeplitz(self._values(table, relative), query_length, key_length)[None]
+        assert query_length == 1
+        # The one row needed is a window of the values from -(k-1) to k-1: key 0 is `position` before the query.
+        values = self._values(table, np.arange(1 - key_length, key_length))
+        row = jax.lax.dynamic_slice_in_dim(values, key_length - 1 - position, key_length, axis=1)
+        return row[None, :, None]
+
+    def _values(self, table: jax.Array, relative_positions: np.ndarray) -> jax.Array:
+        """Returns the bias [heads, m] at each of m relative positions."""
+        c = self.config
         buckets = relative_buckets(
-            positions,
+            relative_positions,
             is_bidirectional=self.is_bidirectional,
             num_buckets=c.num_relative_buckets,
             max_distance=c.max_relative_distance,
         )
         one_hot = buckets[None, :] == np.arange(c.num_relative_buckets)[:, None]
-        values = jnp.dot(table, one_hot.astype(np.float32), precision=jax.lax.Precision.HIGHEST)
-        return toeplitz(values, query_length, key_length)[None]
+        return jnp.dot(table, one_hot.astype(np.float32), precision=jax.lax.Precision.HIGHEST)
 
 
 class Attention(nn.Module):
-    """Multi-head attention without 1/sqrt(head_dim): T5 folds that scale into the query's initial values."""
+    """Multi-head attention, its logits scaled by 1/sqrt(head_dim) or, as in T5, only at the start of training."""
 
     config: TransformerConfig
 
@@ -122,10 +149,12 @@ class Attention(nn.Module):
         c = self.config
         width = c.num_heads * c.head_dim
         query_init = nn.initializers.variance_scaling(1.0 / c.head_dim, "fan_in", "normal")
-        self.query = Dense(width, ("embed", "heads"), query_init, c.compute_dtype)
-        self.key = Dense(width, ("embed", "heads"), fan_in_normal, c.compute_dtype)
-        self.value = Dense(width, ("embed", "heads"), fan_in_normal, c.compute_dtype)
-        self.out = Dense(c.embed_dim, ("heads", "embed"), fan_in_normal, c.compute_dtype)
+        if c.scales_attention:
+            query_init = fan_in_normal
+        self.query = project(c, width, ("embed", "heads"), query_init)
+        self.key = project(c, width, ("embed", "heads"), fan_in_normal)
+        self.value = project(c, width, ("embed", "heads"), fan_in_normal)
+        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal)
 
     def _split_heads(self, x: jax.Array) -> jax.Array:
         # [batch, length, heads * head_dim] -> [batch, length, heads, head_dim]
@@ -152,8 +181,13 @@ class Attention(nn.Module):
           mask: bool, broadcastable to [batch, heads, query, key]; False positions are not attended to.
           dropout_key: None for no dropout of the attention weights.
         """
-        attend = attend_per_example if self.config.attention == "per_example" else attend_at_once
-        rate = self.config.dropout_rate
-        attended = attend(self._split_heads(self.query(x)), key_value, bias, mask, rate, dropout_key)
+        c = self.config
+        attend = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
+        if c.attention == "per_example":
+            attend = attend_per_example
+        query = self._split_heads(self.query(x))
+        if c.scales_attention:
+            query = query * c.head_dim**-0.5
+        attended = attend(query, key_value, bias, mask, c.dropout_at("attention"), dropout_key)
         # [batch, query, heads, head_dim] -> [batch, query, embed]
         return self.out(attended.reshape(*attended.shape[:-2], -1))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from t5like.models.config import TransformerConfig
+from t5like.models.config import DropoutSpot, TransformerConfig
 from t5like.sharding import AxisRules
 
 Initializer = Callable[..., jax.Array]
@@ -22,6 +22,7 @@ fan_in_truncated_normal = nn.initializers.variance_scaling(1.0, "fan_in", "trunc
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
     "silu": jax.nn.silu,
     "linear": lambda x: x,
 }
@@ -44,6 +45,11 @@ def dropout(
     return x * scale.astype(x.dtype)
 
 
+def drop(c: TransformerConfig, spot: DropoutSpot, x: jax.Array, key: jax.Array | None) -> jax.Array:
+    """Returns x [batch, length, ...] after the dropout that the config has at this spot."""
+    return dropout(x, c.dropout_at(spot), key, broadcast_axes=(-2,) if c.shares_dropout else ())
+
+
 def split_key(key: jax.Array | None, num: int) -> list[jax.Array | None]:
     """Returns `num` independent keys, or as many Nones where there is no key (no dropout)."""
     return [None] * num if key is None else list(jax.random.split(key, num))
@@ -62,12 +68,13 @@ def linear(x: jax.Array, kernel: jax.Array, dtype: Any = None) -> jax.Array:
 
 
 class Dense(nn.Module):
-    """A linear map of the last axis without bias; the kernel is [inputs, outputs] float32."""
+    """A linear map of the last axis, with a bias if so told; kernel [inputs, outputs] and bias [outputs] float32."""
 
     num_outputs: int
     axes: tuple[str, str]
     kernel_init: Initializer
     dtype: str
+    has_bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,47 +82,86 @@ class Dense(nn.Module):
         kernel = self.param(
             "kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), shape, jnp.float32
         )
-        return linear(x, kernel.astype(self.dtype))
+        y = linear(x, kernel.astype(self.dtype))
+        if not self.has_bias:
+            return y
+        # A bias as long as the residual stream is whole everywhere, like the norms; it is too short to split.
+        axis = "norm" if self.axes[1] == "embed" else self.axes[1]
+        init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,))
+        return y + self.param("bias", init, (self.num_outputs,), jnp.float32).astype(self.dtype)
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm with a scale, no mean and no bias, computed in float32.
+def project(
+    c: TransformerConfig, num_outputs: int, axes: tuple[str, str], t5_init: Initializer, *, name: str | None = None
+) -> Dense:
+    """Returns a projection within a layer: with a bias where the config says so, drawn by its rule or by T5's."""
+    init = t5_init if c.init_stddev is None else nn.initializers.normal(c.init_stddev)
+    return Dense(num_outputs, axes, init, c.compute_dtype, c.has_biases, name=name)
 
-    Source: Zhang and Sennrich 2019.
+
+class Norm(nn.Module):
+    """Root-mean-square norm with a scale, or layer norm with a scale and a bias, computed in float32.
+
+    Source: Zhang and Sennrich 2019; Ba, Kiros and Hinton 2016.
     """
 
-    epsilon: float
+    config: TransformerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.with_logical_partitioning(nn.initializers.ones_init(), ("norm",))
-        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        def vector(name: str, init: Initializer) -> jax.Array:
+            return self.param(
+                name, nn.with_logical_partitioning(init, ("norm",)), (x.shape[-1],), jnp.float32
+            )
+
         y = x.astype(jnp.float32)
-        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
-        return (y * scale).astype(x.dtype)
+        if self.config.norm == "layer":
+            y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.config.norm_epsilon)
+        y = y * vector("scale", nn.initializers.ones_init())
+        if self.config.norm == "layer":
+            y = y + vector("bias", nn.initializers.zeros_init())
+        return y.astype(x.dtype)
 
 
 class Embedding(nn.Module):
     """The token table [vocab, embed] float32, read by rows going in and by columns as a tied head."""
 
-    num_embeddings: int
-    embed_dim: int
-    dtype: str
+    config: TransformerConfig
     rules: AxisRules
 
     def setup(self) -> None:
-        init = nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ("vocab", "embed"))
-        self.embedding = self.param("embedding", init, (self.num_embeddings, self.embed_dim), jnp.float32)
+        c = self.config
+        assert c.num_embeddings is not None, "resolve num_embeddings from the vocabulary first"
+        init = nn.with_logical_partitioning(nn.initializers.normal(c.init_stddev or 1.0), ("vocab", "embed"))
+        self.embedding = self.param("embedding", init, (c.num_embeddings, c.embed_dim), jnp.float32)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         # [batch, length] -> [batch, length, embed]
         # Looked up in whole rows: from rows in parts, activations in parts would have to be put together.
         table = self.rules.constrain(self.embedding, "vocab", "embed")
-        return jnp.take(table, tokens, axis=0).astype(self.dtype)
+        x = jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype)
+        return x * self.config.embed_dim**0.5 if self.config.scales_embeddings else x
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] in float32, whatever the dtype of x."""
-        return linear(x, self.embedding.astype(self.dtype).T, jnp.float32)
+        return linear(x, self.embedding.astype(self.config.compute_dtype).T, jnp.float32)
+
+
+class Table(nn.Module):
+    """A short table [rows, embed] float32 of learned vectors: one a position, or one a kind of token."""
+
+    config: TransformerConfig
+    num_rows: int
+    axis: str
+
+    @nn.compact
+    def __call__(self, rows: jax.Array) -> jax.Array:
+        # [...] -> [..., embed]
+        c = self.config
+        init = nn.with_logical_partitioning(nn.initializers.normal(c.init_stddev or 0.02), (self.axis, "embed"))
+        table = self.param("embedding", init, (self.num_rows, c.embed_dim), jnp.float32)
+        return jnp.take(table, rows, axis=0).astype(c.compute_dtype)
 
 
 class MLP(nn.Module):
@@ -130,12 +176,10 @@ class MLP(nn.Module):
         for i, name in enumerate(c.mlp_activations):
             # wi for a plain MLP, wi_0 and wi_1 for a gated one: the names public checkpoints use
             kernel_name = "wi" if len(c.mlp_activations) == 1 else f"wi_{i}"
-            wi = Dense(
-                c.mlp_dim, ("embed", "mlp"), fan_in_truncated_normal, c.compute_dtype, name=kernel_name
-            )
+            wi = project(c, c.mlp_dim, ("embed", "mlp"), fan_in_truncated_normal, name=kernel_name)
             branch = ACTIVATIONS[name](wi(x))  # [batch, length, embed] -> [batch, length, mlp]
             hidden = branch if hidden is None else hidden * branch
         assert hidden is not None
-        hidden = dropout(hidden, c.dropout_rate, dropout_key, broadcast_axes=(-2,))
-        wo = Dense(c.embed_dim, ("mlp", "embed"), fan_in_truncated_normal, c.compute_dtype, name="wo")
+        hidden = drop(c, "mlp", hidden, dropout_key)
+        wo = project(c, c.embed_dim, ("mlp", "embed"), fan_in_truncated_normal, name="wo")
         return wo(hidden)  # [batch, length, mlp] -> [batch, length, embed]

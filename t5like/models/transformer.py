@@ -1,283 +1,269 @@
-"""The one transformer: an encoder and a decoder over a shared embedding.
+"""The one transformer: an encoder, a decoder or both over one embedding, and a head.
 
 `Transformer(config)` is a Linen module; what callers use is pure functions of its parameters:
-`model.apply({"params": params}, batch, dropout_key)` and, for decoding, `encode`, `start_cache`, `decode_step`.
+`model.apply({"params": params}, batch, dropout_key)` and, for decoding, `start_decoding` and `decode_step`.
+The features of a batch are described in `t5like.batch`.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from t5like.errors import UserError
 from t5like.models.attend import KeyValue
-from t5like.models.attention import Attention, RelativeBias, causal_mask, segment_mask
+from t5like.models.attention import causal_mask, prefix_mask, segment_mask
 from t5like.models.config import TransformerConfig
-from t5like.models.layers import MLP, Dense, Embedding, RMSNorm, dropout, fan_in_truncated_normal, split_key
+from t5like.models.layers import (
+    ACTIVATIONS,
+    Dense,
+    Embedding,
+    Initializer,
+    Norm,
+    dropout,
+    fan_in_normal,
+    fan_in_truncated_normal,
+    split_key,
+)
+from t5like.models.stacks import Decoder, Encoder, LayerCache, count_positions
 from t5like.sharding import AxisRules
 
-REMAT_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "save_matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
-
-
-class LayerCache(NamedTuple):
-    """What one decoder layer remembers while decoding."""
-
-    own: KeyValue  # of the tokens decoded so far, [batch, max_length, heads, head_dim]
-    encoded: KeyValue  # of the encoder's output, computed once
-
-
-class PerLayer(NamedTuple):
-    """What differs between the layers of a stack; a leading `layers` axis when they are scanned."""
-
-    dropout_key: jax.Array | None
-    cache: LayerCache | None = None
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention and MLP, each normed before and added after."""
-
-    config: TransformerConfig
-    rules: AxisRules
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, per_layer: PerLayer, bias: jax.Array, mask: jax.Array
-    ) -> tuple[jax.Array, None]:
-        c = self.config
-        keys = split_key(per_layer.dropout_key, 4)
-        x = self.rules.constrain(x, "batch", "length", "embed")
-        y = RMSNorm(c.norm_epsilon, name="pre_attention_layer_norm")(x)
-        attention = Attention(c, name="attention")
-        y = attention(y, attention.key_value(y), bias, mask, keys[0])
-        x = x + dropout(y, c.dropout_rate, keys[1], broadcast_axes=(-2,))
-        y = RMSNorm(c.norm_epsilon, name="pre_mlp_layer_norm")(x)
-        y = MLP(c, name="mlp")(y, keys[2])
-        return x + dropout(y, c.dropout_rate, keys[3], broadcast_axes=(-2,)), None
-
-
-class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to the encoder, and MLP."""
-
-    config: TransformerConfig
-    rules: AxisRules
-
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        per_layer: PerLayer,
-        encoded: jax.Array | None,
-        position: jax.Array | None,
-        bias: jax.Array,
-        own_mask: jax.Array,
-        encoded_mask: jax.Array,
-    ) -> tuple[jax.Array, LayerCache | None]:
-        c, cache = self.config, per_layer.cache
-        keys = split_key(per_layer.dropout_key, 6)
-        x = self.rules.constrain(x, "batch", "length", "embed")
-        y = RMSNorm(c.norm_epsilon, name="pre_self_attention_layer_norm")(x)
-        attention = Attention(c, name="self_attention")
-        own = attention.key_value(y)
-        if cache is not None:
-            assert position is not None
-            own = KeyValue(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(past, new, position, axis=1)
-                    for past, new in zip(cache.own, own, strict=True)
-                )
-            )
-        y = attention(y, own, bias, own_mask, keys[0])
-        x = x + dropout(y, c.dropout_rate, keys[1], broadcast_axes=(-2,))
-
-        y = RMSNorm(c.norm_epsilon, name="pre_cross_attention_layer_norm")(x)
-        cross = Attention(c, name="encoder_decoder_attention")
-        if encoded is not None:
-            cross_key_value = cross.key_value(encoded)
-        else:
-            assert cache is not None
-            cross_key_value = cache.encoded
-        y = cross(y, cross_key_value, None, encoded_mask, keys[2])
-        x = x + dropout(y, c.dropout_rate, keys[3], broadcast_axes=(-2,))
-
-        y = RMSNorm(c.norm_epsilon, name="pre_mlp_layer_norm")(x)
-        y = MLP(c, name="mlp")(y, keys[4])
-        x = x + dropout(y, c.dropout_rate, keys[5], broadcast_axes=(-2,))
-        return x, None if cache is None else LayerCache(own, cross_key_value)
-
-
-def apply_layers(
-    layer: type[nn.Module],
-    config: TransformerConfig,
-    rules: AxisRules,
-    num_layers: int,
-    x: jax.Array,
-    per_layer: PerLayer,
-    *shared: Any,
-) -> tuple[jax.Array, Any]:
-    """Returns x after `num_layers` layers, and what each of them gave beside it, stacked.
-
-    Scanned layers hold their parameters as `layers/...` with a leading axis, unrolled ones as `layers_0/...`;
-    both compute the same, dropout included, because each layer's key is given and not drawn inside.
-    """
-    if config.remat != "none":
-        layer = nn.remat(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scans_layers)
-    if config.scans_layers:
-        scanned = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, *(nn.broadcast,) * len(shared)),
-            length=num_layers,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
-        return scanned(config, rules, name="layers")(x, per_layer, *shared)
-    outputs = []
-    for i in range(num_layers):
-        this_layer = jax.tree.map(lambda leaf, i=i: leaf[i], per_layer)
-        x, output = layer(config, rules, name=f"layers_{i}")(x, this_layer, *shared)
-        outputs.append(output)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-
-
-def layer_keys(key: jax.Array | None, num_layers: int) -> jax.Array | None:
-    """Returns one dropout key a layer, [layers], or None where there is no dropout."""
-    return None if key is None else jax.random.split(key, num_layers)
-
-
-class Encoder(nn.Module):
-    """Turns embedded inputs into the sequence the decoder attends to."""
-
-    config: TransformerConfig
-    rules: AxisRules
-
-    @nn.compact
-    def __call__(self, x: jax.Array, segment_ids: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
-        c = self.config
-        first, within, last = split_key(dropout_key, 3)
-        bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
-        x = dropout(x, c.dropout_rate, first, broadcast_axes=(-2,))
-        per_layer = PerLayer(layer_keys(within, c.num_encoder_layers))
-        mask = segment_mask(segment_ids, segment_ids)
-        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, per_layer, bias, mask)
-        x = RMSNorm(c.norm_epsilon, name="encoder_norm")(x)
-        return dropout(x, c.dropout_rate, last)  # T5 draws this one for every position
-
-
-class Decoder(nn.Module):
-    """Turns embedded decoder inputs into final hidden states, all at once or one position at a time."""
-
-    config: TransformerConfig
-    rules: AxisRules
-
-    @nn.compact
-    def __call__(
-        self,
-        x: jax.Array,
-        encoded: jax.Array | None,
-        own_mask: jax.Array,
-        encoded_mask: jax.Array,
-        dropout_key: jax.Array | None = None,
-        cache: LayerCache | None = None,
-        position: jax.Array | None = None,
-    ) -> tuple[jax.Array, LayerCache | None]:
-        c = self.config
-        first, within, last = split_key(dropout_key, 3)
-        max_length = own_mask.shape[-1]
-        bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(max_length, max_length)
-        if position is not None:  # [1, heads, max_length, max_length] -> [1, heads, 1, max_length]
-            bias = jax.lax.dynamic_slice_in_dim(bias, position, x.shape[1], axis=2)
-        x = dropout(x, c.dropout_rate, first, broadcast_axes=(-2,))
-        per_layer = PerLayer(layer_keys(within, c.num_decoder_layers), cache)
-        shared = (encoded, position, bias, own_mask, encoded_mask)
-        x, cache = apply_layers(DecoderLayer, c, self.rules, c.num_decoder_layers, x, per_layer, *shared)
-        x = RMSNorm(c.norm_epsilon, name="decoder_norm")(x)
-        return dropout(x, c.dropout_rate, last, broadcast_axes=(-2,)), cache
+Batch = dict[str, jax.Array]
+NEXT_SENTENCE_LABELS = 2
 
 
 class DecodingState(NamedTuple):
     """All that decoding the next position needs, beside the parameters and the last token."""
 
-    cache: LayerCache  # each leaf with a leading `layers` axis
-    encoder_segment_ids: jax.Array  # [batch, inputs_length]
-    position: jax.Array  # scalar int32: how many tokens have been decoded
+    cache: tuple[LayerCache, ...]  # one a layer
+    num_padding: jax.Array  # [rows] int32: cache positions before the row's first token
+    encoder_segment_ids: jax.Array | None  # [rows, inputs_length]
+    position: jax.Array  # scalar int32: where in the cache the next token goes
+
+
+def for_decoding(config: TransformerConfig) -> TransformerConfig:
+    """Returns the config of the same model as it is decoded: layer by layer, so that each cache is written in place."""
+    return dataclasses.replace(config, scans_layers=False, attention="at_once", remat="none")
 
 
 class Transformer(nn.Module):
-    """Encoder-decoder transformer; see `TransformerConfig` for its knobs."""
+    """A transformer of one stack or two; see `TransformerConfig` for its knobs."""
 
     config: TransformerConfig
     rules: AxisRules = AxisRules()
 
     def setup(self) -> None:
         c = self.config
-        assert c.num_embeddings is not None, "resolve num_embeddings from the vocabulary first"
-        self.token_embedder = Embedding(c.num_embeddings, c.embed_dim, c.compute_dtype, self.rules)
-        self.encoder = Encoder(c, self.rules)
-        self.decoder = Decoder(c, self.rules)
-        if not c.head_is_tied:
-            axes = ("embed", "vocab")
-            self.logits_dense = Dense(c.num_embeddings, axes, fan_in_truncated_normal, c.compute_dtype)
+        self.token_embedder = Embedding(c, self.rules)
+        if c.num_encoder_layers:
+            self.encoder = Encoder(c, self.rules)
+        if c.num_decoder_layers:
+            self.decoder = Decoder(c, self.rules)
+        if c.head == "language_model":
+            self._set_up_language_model()
+        if c.has_pooler:
+            self.pooler = self._dense(c.embed_dim, ("embed", "embed"))
+        if c.predicts_next_sentence:
+            self.next_sentence = self._dense(NEXT_SENTENCE_LABELS, ("embed", "labels"))
+        if c.head in ("sequence_classification", "token_tagging", "span_extraction"):
+            num_labels = 2 if c.head == "span_extraction" else c.num_labels
+            # As in the public decoder-only classifiers, logits straight from the residual stream have no bias.
+            has_bias = c.head != "sequence_classification" or c.has_pooler
+            self.classifier = self._dense(num_labels, ("embed", "labels"), has_bias=has_bias)
 
-    def __call__(self, batch: dict[str, jax.Array], dropout_key: jax.Array | None = None) -> jax.Array:
-        """Returns logits [batch, targets_length, vocab] float32 for an encoder-decoder batch (`t5like.batch`)."""
+    def _set_up_language_model(self) -> None:
+        c = self.config
+        assert c.num_embeddings is not None
+        if c.transforms_head:
+            self.logits_transform = self._dense(c.embed_dim, ("embed", "embed"))
+            self.logits_transform_norm = Norm(c)
+        if not c.head_is_tied:
+            init = self._init(fan_in_truncated_normal)
+            self.logits_dense = Dense(c.num_embeddings, ("embed", "vocab"), init, c.compute_dtype)
+        if c.head_has_bias:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
+            self.logits_bias = self.param("logits_bias", zeros, (c.num_embeddings,), jnp.float32)
+
+    def _init(self, t5_init: Initializer) -> Initializer:
+        stddev = self.config.init_stddev
+        return t5_init if stddev is None else nn.initializers.normal(stddev)
+
+    def _dense(self, num_outputs: int, axes: tuple[str, str], *, has_bias: bool = True) -> Dense:
+        return Dense(num_outputs, axes, self._init(fan_in_normal), self.config.compute_dtype, has_bias)
+
+    def __call__(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Returns what the head makes of a batch, float32.
+
+        language_model: [batch, length, vocab]; sequence_classification: [batch, labels]; token_tagging:
+        [batch, length, labels]; span_extraction: [batch, length, 2], the logits of being the answer's first and last
+        token; none: the hidden states [batch, length, embed]. The length is that of the last stack.
+        """
+        hidden_key, head_key = split_key(dropout_key, 2)
+        x = self.hidden_states(batch, hidden_key)
+        c = self.config
+        if c.head == "language_model":
+            if c.predicts_next_sentence and self.is_initializing():
+                self.next_sentence(self.pool(x, batch))
+            return self.rules.constrain(self.logits(x), "batch", "length", "vocab")
+        if c.head == "none":
+            if c.has_pooler and self.is_initializing():
+                self.pool(x, batch)
+            return x
+        if c.head == "sequence_classification":
+            x = self.pool(x, batch)
+        # Dropout before the classifier, whatever its spots: all public fine-tuning code has it there.
+        return self.classifier(dropout(x, c.dropout_rate, head_key)).astype(jnp.float32)
+
+    def with_next_sentence(
+        self, batch: Batch, dropout_key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the logits of masked language modelling [batch, length, vocab], and those of the next sentence.
+
+        The latter are [batch, 2] float32: the second text follows the first, or does not.
+        """
+        x = self.hidden_states(batch, dropout_key)
+        return self.logits(x), self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+
+    def hidden_states(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Returns the output of the last stack [batch, length, embed]."""
+        c = self.config
         encoder_key, decoder_key = split_key(dropout_key, 2)
-        encoder_segment_ids = batch["encoder_segment_ids"]
-        encoded = self.encode(batch["encoder_input_tokens"], encoder_segment_ids, encoder_key)
+        encoded = encoder_segment_ids = None
+        if c.num_encoder_layers:
+            encoder_segment_ids = batch["encoder_segment_ids"]
+            encoded = self.encode(
+                batch["encoder_input_tokens"],
+                encoder_segment_ids,
+                encoder_key,
+                token_types=batch.get("encoder_token_types"),
+                positions=batch.get("encoder_positions"),
+            )
+        if not c.num_decoder_layers:
+            assert encoded is not None
+            return encoded
         segment_ids = batch["decoder_segment_ids"]
-        own_mask = segment_mask(segment_ids, segment_ids) & causal_mask(segment_ids.shape[1])
-        encoded_mask = segment_mask(segment_ids, encoder_segment_ids)
-        x = self.token_embedder(batch["decoder_input_tokens"])
-        x, _ = self.decoder(x, encoded, own_mask, encoded_mask, decoder_key)
-        return self.rules.constrain(self.head(x), "batch", "length", "vocab")
+        length = segment_ids.shape[1]
+        own_mask: jax.Array | np.ndarray = causal_mask(length)
+        if "decoder_causal_attention" in batch:
+            own_mask = prefix_mask(batch["decoder_causal_attention"])
+        positions = batch.get("decoder_positions", count_positions(c, segment_ids))
+        x, _ = self.decoder(
+            self.token_embedder(batch["decoder_input_tokens"]),
+            encoded,
+            segment_mask(segment_ids, segment_ids) & own_mask,
+            None if encoder_segment_ids is None else segment_mask(segment_ids, encoder_segment_ids),
+            positions,
+            dropout_key=decoder_key,
+        )
+        return x
 
     def encode(
-        self, tokens: jax.Array, segment_ids: jax.Array, dropout_key: jax.Array | None = None
+        self,
+        tokens: jax.Array,
+        segment_ids: jax.Array,
+        dropout_key: jax.Array | None = None,
+        *,
+        token_types: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the encoder's output [batch, inputs_length, embed]."""
-        return self.encoder(self.token_embedder(tokens), segment_ids, dropout_key)
+        if positions is None:
+            positions = count_positions(self.config, segment_ids)
+        mask = segment_mask(segment_ids, segment_ids)
+        return self.encoder(self.token_embedder(tokens), mask, positions, token_types, dropout_key)
 
-    def head(self, x: jax.Array) -> jax.Array:
+    def logits(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] float32 of final hidden states [batch, length, embed]."""
-        if self.config.head_is_tied:
-            return self.token_embedder.attend(x * self.config.embed_dim**-0.5)
-        return self.logits_dense(x).astype(jnp.float32)
+        c = self.config
+        if c.transforms_head:
+            x = self.logits_transform_norm(ACTIVATIONS[c.mlp_activations[0]](self.logits_transform(x)))
+        if c.head_is_tied:
+            logits = self.token_embedder.attend(x * c.embed_dim**-0.5 if c.scales_tied_head else x)
+        else:
+            logits = self.logits_dense(x).astype(jnp.float32)
+        return logits + self.logits_bias if c.head_has_bias else logits
 
-    def start_decoding(
-        self, tokens: jax.Array, segment_ids: jax.Array, max_length: int
-    ) -> tuple[jax.Array, DecodingState]:
-        """Encodes the inputs and decodes the start token (id 0).
+    def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
+        """Returns one vector a row [batch, embed]: of an encoder's first token, or of a decoder's last real one.
+
+        Args:
+          x: hidden states [batch, length, embed].
+        """
+        c = self.config
+        if c.last_stack == "encoder":
+            pooled = x[:, 0]
+        else:
+            is_real = batch["decoder_segment_ids"] > 0
+            last = jnp.max(jnp.where(is_real, jnp.arange(x.shape[1]), 0), axis=1)
+            pooled = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+        return pooled if not c.has_pooler else ACTIVATIONS[c.pooler or "linear"](self.pooler(pooled))
+
+    def start_decoding(self, batch: Batch, max_length: int) -> tuple[jax.Array, DecodingState]:
+        """Encodes the inputs, reads the prompts, and makes room for `max_length` tokens, prompts included.
+
+        Args:
+          batch: the encoder's features where there is one, and the prompts: `decoder_input_tokens` and
+            `decoder_segment_ids` [rows, prompt_length], padded on the left, so that all rows end together. The prompt
+            of an encoder-decoder is its start token.
 
         Returns:
-          The logits of the first target [batch, vocab], and the state from which `decode_step` goes on.
-        """
-        c, batch = self.config, tokens.shape[0]
-        encoded = self.encode(tokens, segment_ids)
-        shape = (c.num_decoder_layers, batch, max_length, c.num_heads, c.head_dim)
-        own = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
-        cross_shape = (c.num_decoder_layers, batch, tokens.shape[1], c.num_heads, c.head_dim)
-        cross = KeyValue(jnp.zeros(cross_shape, c.compute_dtype), jnp.zeros(cross_shape, c.compute_dtype))
-        state = DecodingState(LayerCache(own, cross), segment_ids, jnp.zeros((), jnp.int32))
-        return self.decode_step(jnp.zeros(batch, jnp.int32), state, encoded)
+          The logits of the first new token [rows, vocab], and the state from which `decode_step` goes on.
 
-    def decode_step(
-        self, tokens: jax.Array, state: DecodingState, encoded: jax.Array | None = None
+        Raises:
+          UserError: if `max_length` is more than the model has positions for.
+        """
+        c, tokens = self.config, batch["decoder_input_tokens"]
+        if c.max_length is not None and max_length > c.max_length:
+            raise UserError(
+                f"Prompt and answer of {max_length} tokens are longer than the {c.max_length} positions this model has; "
+                "shorten them."
+            )
+        encoded = encoder_segment_ids = cross = None
+        if c.num_encoder_layers:
+            encoder_segment_ids = batch["encoder_segment_ids"]
+            encoded = self.encode(batch["encoder_input_tokens"], encoder_segment_ids)
+            shape = (tokens.shape[0], encoded.shape[1], c.num_heads, c.head_dim)
+            cross = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
+        shape = (tokens.shape[0], max_length, c.num_heads, c.head_dim)
+        empty = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
+        num_padding = jnp.sum(batch["decoder_segment_ids"] == 0, axis=1, dtype=jnp.int32)
+        cache = (LayerCache(empty, cross),) * c.num_decoder_layers
+        state = DecodingState(cache, num_padding, encoder_segment_ids, jnp.zeros((), jnp.int32))
+        return self._decode(tokens, state, encoded, is_prompt=True)
+
+    def decode_step(self, tokens: jax.Array, state: DecodingState) -> tuple[jax.Array, DecodingState]:
+        """Returns the logits [rows, vocab] after the given tokens [rows], and the next state."""
+        return self._decode(tokens[:, None], state, None, is_prompt=False)
+
+    def _decode(
+        self, tokens: jax.Array, state: DecodingState, encoded: jax.Array | None, *, is_prompt: bool
     ) -> tuple[jax.Array, DecodingState]:
-        """Returns the logits [batch, vocab] after the given tokens [batch], and the next state.
-
-        `encoded` is given at the first step only, which fills the cache with its keys and values.
-        """
-        max_length = state.cache.own.key.shape[2]
-        own_mask = (np.arange(max_length) <= state.position)[None, None, None]
-        # Targets decoded one row a segment: segment 1 of the encoder is all they may see.
-        encoded_mask = segment_mask(jnp.ones_like(tokens)[:, None], state.encoder_segment_ids)
-        x = self.token_embedder(tokens[:, None])  # [batch] -> [batch, 1, embed]
+        """Returns the logits [rows, vocab] after the last of the tokens [rows, num], and the next state."""
+        c, num = self.config, tokens.shape[1]
+        cache_length = state.cache[0].own.key.shape[1]
+        position = jnp.arange(num) + (0 if is_prompt else state.position)
+        key = jnp.arange(cache_length)
+        # [rows, 1, num, key]: from the row's first token up to the query
+        own_mask = (key <= position[:, None])[None, None] & (key >= state.num_padding[:, None, None, None])
+        encoded_mask = None
+        if state.encoder_segment_ids is not None:
+            # Targets decoded one row a segment: segment 1 of the encoder is all they may see.
+            encoded_mask = segment_mask(jnp.ones_like(tokens), state.encoder_segment_ids)
+        positions = None
+        if c.positions == "learned":
+            positions = jnp.maximum(position[None] - state.num_padding[:, None], 0)
         x, cache = self.decoder(
-            x, encoded, own_mask, encoded_mask, cache=state.cache, position=state.position
+            self.token_embedder(tokens),
+            encoded,
+            own_mask,
+            encoded_mask,
+            positions,
+            cache=state.cache,
+            position=None if is_prompt else state.position,
         )
         assert cache is not None
-        logits = self.head(x)[:, 0]  # [batch, 1, vocab] -> [batch, vocab]
-        return logits, DecodingState(cache, state.encoder_segment_ids, state.position + 1)
+        logits = self.logits(x[:, -1:])[:, 0]  # [rows, num, embed] -> [rows, vocab]
+        return logits, state._replace(cache=cache, position=state.position + num)

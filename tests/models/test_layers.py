@@ -1,12 +1,20 @@
 """Linear maps, dropout, norm and MLP, each against its formula."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5like.models.layers import RMSNorm, dropout, linear, split_key
+from t5like.models.config import TransformerConfig
+from t5like.models.layers import Norm, dropout, linear, split_key
 from t5like.sharding import MeshShape
+
+RMS = TransformerConfig(
+    embed_dim=16, num_heads=1, head_dim=4, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=0
+)
+LAYER = dataclasses.replace(RMS, norm="layer", norm_epsilon=1e-5)
 
 
 def test_dropout_without_key_or_rate_is_identity():
@@ -57,7 +65,7 @@ def test_norm_divides_by_the_root_mean_square_and_multiplies_by_scale(dtype):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(3.0, 10.0, (2, 5, 16)), dtype)
     scale = rng.normal(size=16).astype(np.float32)
-    y = RMSNorm(1e-6).apply({"params": {"scale": scale}}, x)
+    y = Norm(RMS).apply({"params": {"scale": scale}}, x)
     exact = np.asarray(x, np.float64)
     exact = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-6) * scale
     assert y.dtype == dtype
@@ -65,9 +73,19 @@ def test_norm_divides_by_the_root_mean_square_and_multiplies_by_scale(dtype):
     np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=1e-6 if dtype == jnp.float32 else 2**-8)
 
 
+def test_layer_norm_takes_the_mean_away_divides_by_the_deviation_and_adds_the_bias():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 10.0, (2, 5, 16)).astype(np.float32)
+    scale, bias = rng.normal(size=(2, 16)).astype(np.float32)
+    y = Norm(LAYER).apply({"params": {"scale": scale, "bias": bias}}, x)
+    exact = x.astype(np.float64)
+    exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, exact * scale + bias, atol=1e-5)
+
+
 def test_norm_of_zeros_is_zero_with_a_finite_gradient():
     def norm(x):
-        return jnp.sum(RMSNorm(1e-6).apply({"params": {"scale": jnp.ones(4)}}, x))
+        return jnp.sum(Norm(RMS).apply({"params": {"scale": jnp.ones(4)}}, x))
 
     value, gradient = jax.value_and_grad(norm)(jnp.zeros((1, 1, 4)))
     assert value == 0.0

@@ -1,0 +1,332 @@
+"""The encoder and the decoder: embeddings, layers one after another, and what the layers of a stack share."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from t5like.errors import UserError
+from t5like.models.attend import KeyValue
+from t5like.models.attention import Attention, RelativeBias
+from t5like.models.config import TransformerConfig
+from t5like.models.layers import MLP, Norm, Table, drop, dropout, split_key
+from t5like.sharding import AxisRules
+
+REMAT_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "save_matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class LayerCache(NamedTuple):
+    """What one decoder layer remembers while decoding."""
+
+    own: KeyValue  # of the tokens so far, [rows, max_length, heads, head_dim]
+    encoded: KeyValue | None  # of the encoder's output, computed once; None in a decoder-only model
+
+
+class PerLayer(NamedTuple):
+    """What differs between the layers of a stack; a leading `layers` axis when they are scanned."""
+
+    dropout_key: jax.Array | None
+    cache: LayerCache | None = None
+
+
+class Sublayers:
+    """The residual stream through one layer: each sublayer is normed before or after, and added."""
+
+    def __init__(self, config: TransformerConfig, x: jax.Array, key: jax.Array | None, num_sublayers: int):
+        """Starts from x [batch, length, embed], with a dropout key within and after each sublayer."""
+        self._config, self.x = config, x
+        self._keys = iter(split_key(key, 2 * num_sublayers))
+
+    def begin(self, name: str) -> tuple[jax.Array, jax.Array | None]:
+        """Returns the input of the next sublayer, and the key for dropout within it."""
+        c = self._config
+        x = Norm(c, name=f"pre_{name}_layer_norm")(self.x) if c.norm_placement == "before" else self.x
+        return x, next(self._keys)
+
+    def end(self, name: str, y: jax.Array) -> None:
+        """Adds the output y of the sublayer to the stream."""
+        c = self._config
+        self.x = self.x + drop(c, "residual", y, next(self._keys))
+        if c.norm_placement == "after":
+            self.x = Norm(c, name=f"post_{name}_layer_norm")(self.x)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP."""
+
+    config: TransformerConfig
+    rules: AxisRules
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, per_layer: PerLayer, bias: jax.Array | None, mask: jax.Array
+    ) -> tuple[jax.Array, None]:
+        c = self.config
+        x = self.rules.constrain(x, "batch", "length", "embed")
+        if c.positions == "relative_per_layer":
+            bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
+        stream = Sublayers(c, x, per_layer.dropout_key, 2)
+        y, key = stream.begin("attention")
+        attention = Attention(c, name="attention")
+        stream.end("attention", attention(y, attention.key_value(y), bias, mask, key))
+        y, key = stream.begin("mlp")
+        stream.end("mlp", MLP(c, name="mlp")(y, key))
+        return stream.x, None
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoder where there is one, and MLP."""
+
+    config: TransformerConfig
+    rules: AxisRules
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        per_layer: PerLayer,
+        encoded: jax.Array | None,
+        position: jax.Array | None,
+        bias: jax.Array | None,
+        own_mask: jax.Array,
+        encoded_mask: jax.Array | None,
+    ) -> tuple[jax.Array, LayerCache | None]:
+        c, cache = self.config, per_layer.cache
+        x = self.rules.constrain(x, "batch", "length", "embed")
+        if c.positions == "relative_per_layer":
+            bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(
+                x.shape[1], own_mask.shape[-1], position
+            )
+        stream = Sublayers(c, x, per_layer.dropout_key, 3)
+        y, key = stream.begin("self_attention")
+        attention = Attention(c, name="self_attention")
+        own = attention.key_value(y)
+        if cache is not None:
+            own = append_to_cache(cache.own, own, position)
+        stream.end("self_attention", attention(y, own, bias, own_mask, key))
+
+        encoded_key_value = None if cache is None else cache.encoded
+        if c.num_encoder_layers:
+            y, key = stream.begin("cross_attention")
+            cross = Attention(c, name="encoder_decoder_attention")
+            if encoded is not None:
+                encoded_key_value = cross.key_value(encoded)
+            assert encoded_key_value is not None
+            assert encoded_mask is not None
+            stream.end("cross_attention", cross(y, encoded_key_value, None, encoded_mask, key))
+
+        y, key = stream.begin("mlp")
+        stream.end("mlp", MLP(c, name="mlp")(y, key))
+        return stream.x, None if cache is None else LayerCache(own, encoded_key_value)
+
+
+def append_to_cache(past: KeyValue, new: KeyValue, position: jax.Array | None) -> KeyValue:
+    """Returns the cache with the new keys and values at `position` (None: at 0) and after."""
+    start = 0 if position is None else position
+
+    def write(past: jax.Array, new: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(past, new, start, axis=1)
+
+    return KeyValue(write(past.key, new.key), write(past.value, new.value))
+
+
+def apply_layers(
+    layer: type[nn.Module],
+    config: TransformerConfig,
+    rules: AxisRules,
+    num_layers: int,
+    x: jax.Array,
+    per_layer: PerLayer,
+    *shared: Any,
+) -> tuple[jax.Array, Any]:
+    """Returns x after `num_layers` layers, and what each of them gave beside it.
+
+    Scanned layers hold their parameters as `layers/...` with a leading axis, unrolled ones as `layers_0/...`;
+    both compute the same, dropout included, because each layer's key is given and not drawn inside. Caches belong
+    to unrolled layers: a loop over layers would copy them whole at every token.
+    """
+    if config.remat != "none":
+        layer = nn.remat(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scans_layers)
+    if config.scans_layers:
+        assert per_layer.cache is None
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, *(nn.broadcast,) * len(shared)),
+            length=num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scanned(config, rules, name="layers")(x, per_layer, *shared)
+    outputs = []
+    for i in range(num_layers):
+        key = None if per_layer.dropout_key is None else per_layer.dropout_key[i]
+        this_layer = PerLayer(key, None if per_layer.cache is None else per_layer.cache[i])
+        x, output = layer(config, rules, name=f"layers_{i}")(x, this_layer, *shared)
+        outputs.append(output)
+    return x, tuple(outputs)
+
+
+def layer_keys(key: jax.Array | None, num_layers: int) -> jax.Array | None:
+    """Returns one dropout key a layer, [layers], or None where there is no dropout."""
+    return None if key is None else jax.random.split(key, num_layers)
+
+
+class Placed(nn.Module):
+    """What the first layer is given: embedded tokens, with positions and token types added and normed where learned."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array | None,
+        token_types: jax.Array | None,
+        dropout_key: jax.Array | None,
+    ) -> jax.Array:
+        """Returns [batch, length, embed].
+
+        Args:
+          x: [batch, length, embed], embedded tokens.
+          positions: [batch or 1, length] int32, the first being 0; None where they are not learned.
+          token_types: [batch, length] int32; None: all 0.
+        """
+        c = self.config
+        if c.num_token_types:
+            types = jnp.zeros(x.shape[:2], jnp.int32) if token_types is None else token_types
+            x = x + Table(c, c.num_token_types, "token_types", name="token_type_embedder")(types)
+        if c.positions == "learned":
+            assert positions is not None
+            rows = positions + c.position_offset
+            x = x + Table(c, c.num_positions, "positions", name="position_embedder")(rows)
+        if c.norms_embeddings:
+            x = Norm(c, name="embedding_norm")(x)
+        return drop(c, "embeddings", x, dropout_key)
+
+
+def count_positions(c: TransformerConfig, segment_ids: jax.Array) -> jax.Array | None:
+    """Returns the position of each token in its row, int32 and broadcastable to [batch, length], None if not learned.
+
+    Where padding is skipped, as in RoBERTa, it has the position -1:
+
+        segment_ids [1 1 1 0 0]  ->  0 1 2 -1 -1    counting all  ->  0 1 2 3 4
+        segment_ids [0 0 1 1 1]  ->  -1 -1 0 1 2                  ->  0 1 2 3 4
+
+    Raises:
+      UserError: if the rows are longer than the table.
+    """
+    length = segment_ids.shape[1]
+    if c.max_length is None:
+        return None
+    if length > c.max_length:
+        raise UserError(
+            f"Rows of {length} tokens are longer than the {c.max_length} positions this model has; shorten them."
+        )
+    if not c.positions_skip_padding:
+        return jnp.arange(length, dtype=jnp.int32)[None]
+    is_real = segment_ids > 0
+    return jnp.where(is_real, jnp.cumsum(is_real, axis=1, dtype=jnp.int32) - 1, -1)
+
+
+class Encoder(nn.Module):
+    """Turns embedded inputs into final hidden states, which see one another."""
+
+    config: TransformerConfig
+    rules: AxisRules
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        positions: jax.Array | None,
+        token_types: jax.Array | None,
+        dropout_key: jax.Array | None,
+    ) -> jax.Array:
+        c = self.config
+        first, within, last = split_key(dropout_key, 3)
+        bias = None
+        if c.positions == "relative":
+            bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
+        x = Placed(c, name="embeddings")(x, positions, token_types, first)
+        per_layer = PerLayer(layer_keys(within, c.num_encoder_layers))
+        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, per_layer, bias, mask)
+        if c.norm_placement == "before":
+            x = Norm(c, name="encoder_norm")(x)
+        return dropout(x, c.dropout_at("output"), last)  # T5 draws this one for every position
+
+
+class Decoder(nn.Module):
+    """Turns embedded tokens into final hidden states, all at once or, with a cache, some positions at a time."""
+
+    config: TransformerConfig
+    rules: AxisRules
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        encoded: jax.Array | None,
+        own_mask: jax.Array,
+        encoded_mask: jax.Array | None,
+        positions: jax.Array | None,
+        token_types: jax.Array | None = None,
+        dropout_key: jax.Array | None = None,
+        cache: tuple[LayerCache, ...] | None = None,
+        position: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[LayerCache, ...] | None]:
+        """Returns the hidden states [batch, length, embed], and the cache after them.
+
+        Args:
+          own_mask: broadcastable to [batch, heads, length, key]; with a cache the keys are all its positions.
+          position: where in the cache x belongs, for the one token after a prompt; None is at the start.
+        """
+        c = self.config
+        first, within, last = split_key(dropout_key, 3)
+        bias = None
+        if c.positions == "relative":
+            relative_bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")
+            bias = relative_bias(x.shape[1], own_mask.shape[-1], position)
+        x = Placed(c, name="embeddings")(x, positions, token_types, first)
+        per_layer = PerLayer(layer_keys(within, c.num_decoder_layers), cache)
+        shared = (encoded, position, bias, own_mask, encoded_mask)
+        x, new_cache = apply_layers(DecoderLayer, c, self.rules, c.num_decoder_layers, x, per_layer, *shared)
+        if c.norm_placement == "before":
+            x = Norm(c, name="decoder_norm")(x)
+        return drop(c, "output", x, last), None if cache is None else new_cache
+
+
+def stack_layers(params: Any) -> Any:
+    """Returns parameters with `layers_0/...`, `layers_1/...` as ones with `layers/...` and a leading axis."""
+    return {name: _stacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()}
+
+
+def unstack_layers(params: Any) -> Any:
+    """Returns parameters with `layers/...` and a leading axis as ones with `layers_0/...`, `layers_1/...`."""
+    return {name: _unstacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()}
+
+
+def _stacked(stack: Any) -> Any:
+    layers = [stack[f"layers_{i}"] for i in range(sum(name.startswith("layers_") for name in stack))]
+    rest = {name: part for name, part in stack.items() if not name.startswith("layers_")}
+    if not layers:
+        return rest
+    xp = np if isinstance(jax.tree.leaves(layers)[0], np.ndarray) else jnp
+    return {**rest, "layers": jax.tree.map(lambda *leaves: xp.stack(leaves), *layers)}
+
+
+def _unstacked(stack: Any) -> Any:
+    if "layers" not in stack:
+        return stack
+    rest = {name: part for name, part in stack.items() if name != "layers"}
+    num_layers = len(jax.tree.leaves(stack["layers"])[0])
+    layers = {
+        f"layers_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stack["layers"]) for i in range(num_layers)
+    }
+    return {**rest, **layers}
