@@ -28,6 +28,11 @@ class SpecialTokens(NamedTuple):
 
     eos_id: int
     sentinel_ids: np.ndarray  # [num_sentinels] int32, <extra_id_0> first
+    pad_id: int = 0
+    begin_ids: tuple[int, ...] = ()
+    separator_ids: tuple[int, ...] = ()
+    decoder_start_id: int = 0
+    mask_id: int | None = None
 
 
 def encoder_decoder_row(
