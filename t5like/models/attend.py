@@ -14,7 +14,7 @@ MASKED = -1e10  # T5's value; finite, so that a row with nothing to attend to st
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of one attention, each [batch, key, heads, head_dim]."""
+    """Keys and values of one attention, each [batch, key, heads, head_dim], in a cache [batch, heads, key, head_dim]."""
 
     key: jax.Array
     value: jax.Array
@@ -45,6 +45,25 @@ def attend_at_once(
     axes = (-2,) if shares_dropout else ()
     weights = dropout(weights, dropout_rate, dropout_key, broadcast_axes=axes)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
+
+
+def attend_to_cache(
+    query: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array
+) -> jax.Array:
+    """Returns the attended values [batch, query, heads, head_dim], of a cache that lies as the products read it.
+
+    With heads before positions nothing is transposed, where that would cost more than the attention of one token.
+
+    Args:
+      query: [batch, query, heads, head_dim].
+      cache: heads first.
+      bias, mask: as `Attention`.
+    """
+    logits = jnp.einsum("bqhd,bhkd->bhqk", query, cache.key).astype(jnp.float32)
+    if bias is not None:
+        logits = logits + bias
+    weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(query.dtype)
+    return jnp.einsum("bhqk,bhkd->bqhd", weights, cache.value)
 
 
 def attend_per_example(

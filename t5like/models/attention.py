@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from t5like.models.attend import KeyValue, attend_at_once, attend_per_example
+from t5like.models.attend import KeyValue, attend_at_once, attend_per_example, attend_to_cache
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import fan_in_normal, project
 
@@ -185,9 +185,20 @@ class Attention(nn.Module):
         attend = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
         if c.attention == "per_example":
             attend = attend_per_example
+        rate = c.dropout_at("attention")
+        return self._join(attend(self._queries(x), key_value, bias, mask, rate, dropout_key))
+
+    def to_cache(
+        self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array
+    ) -> jax.Array:
+        """Returns [batch, query, embed], as `__call__` but of keys and values that lie heads first."""
+        return self._join(attend_to_cache(self._queries(x), cache, bias, mask))
+
+    def _queries(self, x: jax.Array) -> jax.Array:
+        # [batch, query, embed] -> [batch, query, heads, head_dim]
         query = self._split_heads(self.query(x))
-        if c.scales_attention:
-            query = query * c.head_dim**-0.5
-        attended = attend(query, key_value, bias, mask, c.dropout_at("attention"), dropout_key)
+        return query * self.config.head_dim**-0.5 if self.config.scales_attention else query
+
+    def _join(self, attended: jax.Array) -> jax.Array:
         # [batch, query, heads, head_dim] -> [batch, query, embed]
         return self.out(attended.reshape(*attended.shape[:-2], -1))

@@ -23,7 +23,7 @@ REMAT_POLICIES = {
 class LayerCache(NamedTuple):
     """What one decoder layer remembers while decoding."""
 
-    own: KeyValue  # of the tokens so far, [rows, max_length, heads, head_dim]
+    own: KeyValue  # of the tokens so far, [rows, heads, max_length, head_dim]
     encoded: KeyValue | None  # of the encoder's output, computed once; None in a decoder-only model
 
 
@@ -106,31 +106,44 @@ class DecoderLayer(nn.Module):
         y, key = stream.begin("self_attention")
         attention = Attention(c, name="self_attention")
         own = attention.key_value(y)
-        if cache is not None:
+        if cache is None:
+            y = attention(y, own, bias, own_mask, key)
+        else:
             own = append_to_cache(cache.own, own, position)
-        stream.end("self_attention", attention(y, own, bias, own_mask, key))
+            y = attention.to_cache(y, own, bias, own_mask)
+        stream.end("self_attention", y)
 
-        encoded_key_value = None if cache is None else cache.encoded
+        of_encoded = None if cache is None else cache.encoded
         if c.num_encoder_layers:
+            assert encoded_mask is not None
             y, key = stream.begin("cross_attention")
             cross = Attention(c, name="encoder_decoder_attention")
-            if encoded is not None:
-                encoded_key_value = cross.key_value(encoded)
-            assert encoded_key_value is not None
-            assert encoded_mask is not None
-            stream.end("cross_attention", cross(y, encoded_key_value, None, encoded_mask, key))
+            if cache is None:
+                assert encoded is not None
+                y = cross(y, cross.key_value(encoded), None, encoded_mask, key)
+            else:
+                of_encoded = cache.encoded if encoded is None else heads_first(cross.key_value(encoded))
+                assert of_encoded is not None
+                y = cross.to_cache(y, of_encoded, None, encoded_mask)
+            stream.end("cross_attention", y)
 
         y, key = stream.begin("mlp")
         stream.end("mlp", MLP(c, name="mlp")(y, key))
-        return stream.x, None if cache is None else LayerCache(own, encoded_key_value)
+        return stream.x, None if cache is None else LayerCache(own, of_encoded)
+
+
+def heads_first(key_value: KeyValue) -> KeyValue:
+    """Returns keys and values as a cache holds them: [batch, key, heads, head_dim] -> [batch, heads, key, head_dim]."""
+    return KeyValue(key_value.key.swapaxes(1, 2), key_value.value.swapaxes(1, 2))
 
 
 def append_to_cache(past: KeyValue, new: KeyValue, position: jax.Array | None) -> KeyValue:
-    """Returns the cache with the new keys and values at `position` (None: at 0) and after."""
+    """Returns the cache with the new keys and values, not heads first, at `position` (None: at 0) and after."""
     start = 0 if position is None else position
+    new = heads_first(new)
 
     def write(past: jax.Array, new: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(past, new, start, axis=1)
+        return jax.lax.dynamic_update_slice_in_dim(past, new, start, axis=2)
 
     return KeyValue(write(past.key, new.key), write(past.value, new.value))
 

@@ -225,9 +225,9 @@ class Transformer(nn.Module):
         if c.num_encoder_layers:
             encoder_segment_ids = batch["encoder_segment_ids"]
             encoded = self.encode(batch["encoder_input_tokens"], encoder_segment_ids)
-            shape = (tokens.shape[0], encoded.shape[1], c.num_heads, c.head_dim)
+            shape = (tokens.shape[0], c.num_heads, encoded.shape[1], c.head_dim)
             cross = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
-        shape = (tokens.shape[0], max_length, c.num_heads, c.head_dim)
+        shape = (tokens.shape[0], c.num_heads, max_length, c.head_dim)
         empty = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
         num_padding = jnp.sum(batch["decoder_segment_ids"] == 0, axis=1, dtype=jnp.int32)
         cache = (LayerCache(empty, cross),) * c.num_decoder_layers
@@ -243,7 +243,7 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, DecodingState]:
         """Returns the logits [rows, vocab] after the last of the tokens [rows, num], and the next state."""
         c, num = self.config, tokens.shape[1]
-        cache_length = state.cache[0].own.key.shape[1]
+        cache_length = state.cache[0].own.key.shape[2]
         position = jnp.arange(num) + (0 if is_prompt else state.position)
         key = jnp.arange(cache_length)
         # [rows, 1, num, key]: from the row's first token up to the query
