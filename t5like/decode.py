@@ -31,6 +31,7 @@ def greedy_decode(
       segment_ids: [batch, inputs_length] int32, 0 where padded.
       max_length: most tokens to decode, end mark included.
     """
+
     def append(logits: jax.Array, state: DecodingState, decoded: jax.Array, has_ended: jax.Array) -> Carry:
         token = jnp.where(has_ended, 0, jnp.argmax(logits, axis=-1).astype(jnp.int32))
         decoded = jax.lax.dynamic_update_slice_in_dim(decoded, token[:, None], state.position - 1, axis=1)

@@ -213,7 +213,9 @@ def import_params(
 
     leaves, structure = jax.tree.flatten(abstract_params)
     paths = [path for path, _ in flatten(abstract_params)]
-    return jax.tree.unflatten(structure, [build(path, leaf) for path, leaf in zip(paths, leaves, strict=True)])
+    return jax.tree.unflatten(
+        structure, [build(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+    )
 
 
 def _parts(path: str, array: np.ndarray) -> Iterator[tuple[Place, np.ndarray]]:

@@ -64,7 +64,9 @@ class NameTable:
         """Adds one array of the body, laid out as `PublicTensor` says."""
         self.tensors.append(PublicTensor(self._prefix + name, (path,), layer, **layout))
 
-    def dense(self, name: str, *paths: str, layer: int | None = None, has_bias: bool, is_conv: bool = False) -> None:
+    def dense(
+        self, name: str, *paths: str, layer: int | None = None, has_bias: bool, is_conv: bool = False
+    ) -> None:
         """Adds a linear map of the body; `is_conv` where the public kernel is [inputs, outputs] like ours."""
         self._dense(self._prefix + name, paths, layer, has_bias, is_conv)
 
@@ -98,9 +100,7 @@ class NameTable:
         if has_bias:
             self.tensors.append(PublicTensor(f"{name}.bias", biases, layer, is_head=is_head))
 
-    def _norm(
-        self, name: str, path: str, layer: int | None, has_bias: bool, is_head: bool = False
-    ) -> None:
+    def _norm(self, name: str, path: str, layer: int | None, has_bias: bool, is_head: bool = False) -> None:
         self.tensors.append(PublicTensor(f"{name}.weight", (f"{path}/scale",), layer, is_head=is_head))
         if has_bias:
             self.tensors.append(PublicTensor(f"{name}.bias", (f"{path}/bias",), layer, is_head=is_head))

@@ -27,9 +27,7 @@ def distilbert(size: str = "base") -> TransformerConfig:
     """Returns DistilBERT (base, uncased) with its masked language model."""
     if size != "base":
         raise KeyError(size)
-    return dataclasses.replace(
-        POST_NORM_ENCODER, num_encoder_layers=6, num_embeddings=30522, pooler="relu"
-    )
+    return dataclasses.replace(POST_NORM_ENCODER, num_encoder_layers=6, num_embeddings=30522, pooler="relu")
 
 
 def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) -> TransformerConfig:

@@ -95,7 +95,9 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
         num_embeddings=number(public, "vocab_size"),
         num_positions=public.get("n_positions", 1024),
         norm_epsilon=public.get("layer_norm_epsilon", 1e-5),
-        mlp_activations=(activation({"activation_function": "gelu_new", **public}, "activation_function", "GPT-2"),),
+        mlp_activations=(
+            activation({"activation_function": "gelu_new", **public}, "activation_function", "GPT-2"),
+        ),
         init_stddev=public.get("initializer_range", 0.02),
         dropout_rate=public.get("resid_pdrop", 0.1),
         head=head,

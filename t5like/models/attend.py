@@ -47,9 +47,7 @@ def attend_at_once(
     return jnp.einsum("bhqk,bkhd->bqhd", weights, key_value.value)
 
 
-def attend_to_cache(
-    query: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array
-) -> jax.Array:
+def attend_to_cache(query: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
     """Returns the attended values [batch, query, heads, head_dim], of a cache that lies as the products read it.
 
     With heads before positions nothing is transposed, where that would cost more than the attention of one token.

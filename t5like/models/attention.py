@@ -188,9 +188,7 @@ class Attention(nn.Module):
         rate = c.dropout_at("attention")
         return self._join(attend(self._queries(x), key_value, bias, mask, rate, dropout_key))
 
-    def to_cache(
-        self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array
-    ) -> jax.Array:
+    def to_cache(self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
         """Returns [batch, query, embed], as `__call__` but of keys and values that lie heads first."""
         return self._join(attend_to_cache(self._queries(x), cache, bias, mask))
 

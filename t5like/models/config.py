@@ -130,7 +130,9 @@ class TransformerConfig:
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name} is {getattr(self, name)}, but must be at least 0.")
         if not self.num_encoder_layers and not self.num_decoder_layers:
-            raise UserError("model.num_encoder_layers and model.num_decoder_layers are both 0; give one of them.")
+            raise UserError(
+                "model.num_encoder_layers and model.num_decoder_layers are both 0; give one of them."
+            )
 
     def _check_positions(self) -> None:
         if self.positions == "learned":

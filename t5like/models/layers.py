@@ -93,7 +93,12 @@ class Dense(nn.Module):
 
 
 def project(
-    c: TransformerConfig, num_outputs: int, axes: tuple[str, str], t5_init: Initializer, *, name: str | None = None
+    c: TransformerConfig,
+    num_outputs: int,
+    axes: tuple[str, str],
+    t5_init: Initializer,
+    *,
+    name: str | None = None,
 ) -> Dense:
     """Returns a projection within a layer: with a bias where the config says so, drawn by its rule or by T5's."""
     init = t5_init if c.init_stddev is None else nn.initializers.normal(c.init_stddev)
@@ -160,7 +165,9 @@ class Table(nn.Module):
     def __call__(self, rows: jax.Array) -> jax.Array:
         # [...] -> [..., embed]
         c = self.config
-        init = nn.with_logical_partitioning(nn.initializers.normal(c.init_stddev or 0.02), (self.axis, "embed"))
+        init = nn.with_logical_partitioning(
+            nn.initializers.normal(c.init_stddev or 0.02), (self.axis, "embed")
+        )
         table = self.param("embedding", init, (self.num_rows, c.embed_dim), jnp.float32)
         return jnp.take(table, rows, axis=0).astype(c.compute_dtype)
 

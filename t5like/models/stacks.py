@@ -322,7 +322,9 @@ def stack_layers(params: Any) -> Any:
 
 def unstack_layers(params: Any) -> Any:
     """Returns parameters with `layers/...` and a leading axis as ones with `layers_0/...`, `layers_1/...`."""
-    return {name: _unstacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()}
+    return {
+        name: _unstacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()
+    }
 
 
 def _stacked(stack: Any) -> Any:
