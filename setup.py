@@ -26,21 +26,25 @@ setup(
         "grain>=0.2.18",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10.2",
+        "ml_dtypes>=0.5",
+        "msgpack>=1.1",
         "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8,<0.13",
         "rich>=13",
+        "safetensors>=0.8",  # earlier ones give numpy no bfloat16
         "scikit-learn>=1.5",
         "sentencepiece>=0.2.3",  # earlier ones cannot decode numpy ids
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",
+        "tensorstore>=0.1.84",
+        "tokenizers>=0.21",
         "tyro>=1.0,<2",
         "zstandard>=0.23",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
         "gpu": ["jax[cuda13]>=0.10.2"],
-        "convert": ["safetensors>=0.5", "tokenizers>=0.21"],
         "test": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8", "ruff>=0.12"],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
     ("host, no jax: configs", ("config",)),
+    ("host, no jax: files of named tensors", ("weights/",)),
     ("devices", ("sharding", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
