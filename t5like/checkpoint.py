@@ -80,6 +80,12 @@ class Checkpoints:
         with _interrupts_held_back():
             self._manager.save(step, args=items)
 
+    def save_params(self, step: int, params: PyTree) -> None:
+        """Saves parameters alone, of a model that was not trained here; returns when they are complete on disk."""
+        with _interrupts_held_back():
+            self._manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
+            self._manager.wait_until_finished()
+
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns the JSON saved beside the state.
 

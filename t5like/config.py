@@ -113,13 +113,16 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
 
 
 def field_paths(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted path of every field of a config tree that holds a value, not a further config."""
+    """Yields the dotted path of every field of a config tree that holds a value, not a further config.
+
+    The underscore that keeps a field `from_` apart from the word of Python is no part of its name.
+    """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from field_paths(value, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}"
+            yield f"{prefix}{field.name.removesuffix('_')}"
 
 
 def override(config: Config, arguments: list[str], *, command: str) -> Config:
@@ -133,6 +136,14 @@ def override(config: Config, arguments: list[str], *, command: str) -> Config:
     for name in given:
         if name not in known | {"help"}:
             raise UserError(f"There is no field --{name} in this config; {_nearest(name, known, command)}")
+    # A flag alone means yes: --dry_run is --dry_run True.
+    flags = {
+        name
+        for name, values in given.items()
+        if not values and name != "help" and _type_of(config, name) is bool
+    }
+    given = {name: ["True"] if name in flags else values for name, values in given.items()}
+    arguments = [word for name, values in given.items() for word in (f"--{name}", *values)]
     try:
         return _parse(config, arguments, command)
     except SystemExit as stop:
@@ -197,7 +208,8 @@ def _type_of(config: Any, path: str) -> Any:
     *parents, name = path.split(".")
     for parent in parents:
         config = getattr(config, parent)
-    return typing.get_type_hints(type(config))[name]
+    hints = typing.get_type_hints(type(config))
+    return hints[name] if name in hints else hints[f"{name}_"]
 
 
 def describe_type(kind: Any) -> str:

@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from t5like.batch import encoder_decoder_row
 from t5like.errors import UserError
 from t5like.families.base import Family, PublicTensor
 from t5like.models.config import Head, TransformerConfig
-from t5like.models.transformer import Transformer
+from t5like.models.transformer import Transformer, init_params
 from t5like.sharding import AxisRules
 from t5like.weights.source import TensorSource
 
@@ -53,15 +52,6 @@ class Plan:
     def count(self, fate: str) -> int:
         """Returns how many arrays have this fate."""
         return sum(line.fate == fate for line in self.lines)
-
-
-def init_params(model: Transformer, key: jax.Array) -> PyTree:
-    """Returns freshly drawn parameters, each boxed with the names of its axes."""
-    nothing = np.zeros(0, np.int32)
-    row = encoder_decoder_row(
-        nothing, nothing, inputs_length=2, targets_length=2
-    )  # shapes of parameters need no more
-    return model.init(key, {name: array[None] for name, array in row.items()})["params"]
 
 
 def place_of(path: str) -> Place:
@@ -111,11 +101,13 @@ def plan_import(family: Family, config: TransformerConfig, source: TensorSource)
         meant = bare if bare in wanted else family.canonical(name)
         if bare in wanted:
             found[bare] = name
+        elif bare in of_other_heads and config.head != "language_model":
+            dropped[name] = f"of another head than {config.head}"
         elif meant in wanted:
             copies[name] = meant
         elif family.is_ignored(name):
             dropped[name] = "holds nothing a model needs"
-        elif meant in of_other_heads:
+        elif bare in of_other_heads or meant in of_other_heads:
             dropped[name] = f"of another head than {config.head}"
         else:
             unknown.append(name)
@@ -161,19 +153,21 @@ def plan_import(family: Family, config: TransformerConfig, source: TensorSource)
 
 
 def _names_of_other_heads(family: Family, config: TransformerConfig) -> set[str]:
+    """Returns the bare names that a model of this family and size has with any head."""
     names: set[str] = set()
     head: Head
     for head in family.classes:
         other = dataclasses.replace(
-            config,
+            family.with_all_stacks(dataclasses.replace(config, predicts_next_sentence=False)),
             head=head,
             num_labels=config.num_labels or 1,
-            predicts_next_sentence=head == "language_model" and not config.num_decoder_layers,
             has_pooler_without_head=True,
             head_is_tied=False,
             head_has_bias=True,
             transforms_head=True,
         )
+        if head == "language_model" and other.last_stack == "encoder":
+            other = dataclasses.replace(other, predicts_next_sentence=True)
         names |= {family.bare(tensor.name) for tensor in family.tensors(other)}
     return names
 
@@ -277,7 +271,7 @@ def export_arrays(
     def make(tensor: PublicTensor) -> np.ndarray:
         array = np.concatenate([ours(path, tensor.layer) for path in tensor.paths], axis=-1)
         array = array.T if tensor.is_transposed else array
-        return (array[None] if tensor.has_leading_axis else array).astype(dtype)
+        return np.ascontiguousarray(array[None] if tensor.has_leading_axis else array, dtype)
 
     return [
         (tensor.name, public_shape(tensor, shapes), dtype, functools.partial(make, tensor))

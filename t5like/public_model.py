@@ -1,9 +1,6 @@
 """A model as public files hold it: read as one of ours, or written from one of ours."""
 
 import dataclasses
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +19,7 @@ from t5like.weights.public_files import open_weights
 from t5like.weights.safetensors_writer import write_safetensors
 from t5like.weights.source import TensorSource
 from t5like.weights.t5x_checkpoint import open_t5x
-from t5like.workdir import is_new, read_json, write_json
+from t5like.workdir import is_new, new_folder, read_json, write_json
 
 PyTree = Any
 ExportDtype = Literal["float32", "bfloat16", "float16"]
@@ -131,22 +128,10 @@ def save_public_model(
     if not is_new(folder):
         raise UserError(f"--to {folder} is not empty; give a new or empty folder.")
     public = family.write_config(config, vocabulary.special_tokens)
-    folder = folder.absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"--to {folder} cannot be written: {error.strerror}.") from error
-    try:
+    with new_folder(folder) as temporary:
         write_safetensors(temporary, export_arrays(family, config, params, DTYPES[dtype]))
         save_public_vocabulary(vocabulary, temporary, public["model_type"], config.max_length)
         write_json(temporary / "config.json", with_labels(public, config, dtype))
-        temporary.chmod(0o755)  # mkdtemp makes folders that nobody else may read
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise UserError(f"--to {folder} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return family
 
 

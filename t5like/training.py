@@ -18,7 +18,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import t5like
 from t5like import workdir as workdirs
-from t5like.batch import encoder_decoder_row
 from t5like.checkpoint import Checkpoints
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
@@ -26,7 +25,7 @@ from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import TokenLoss, token_cross_entropy
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
-from t5like.models.transformer import Transformer
+from t5like.models.transformer import Transformer, init_params
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
 from t5like.progress import Progress
 from t5like.sharding import (
@@ -148,15 +147,6 @@ def check_divides(params: PyTree) -> None:
                 f"{jax.tree_util.keystr(path, simple=True, separator='/')} {leaf.shape} as {leaf.sharding.spec} "
                 "into equal parts; choose mesh axes that divide the model's sizes."
             ) from error
-
-
-def init_params(model: Transformer, key: jax.Array) -> PyTree:
-    """Returns freshly drawn parameters, each boxed with the names of its axes."""
-    nothing = np.zeros(0, np.int32)
-    row = encoder_decoder_row(
-        nothing, nothing, inputs_length=2, targets_length=2
-    )  # shapes of parameters need no more
-    return model.init(key, {name: array[None] for name, array in row.items()})["params"]
 
 
 def initial_state(placement: Placement, optimizer: Any, *, seed: int, params: PyTree | None) -> TrainState:

@@ -12,6 +12,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,11 @@ class TrainedModel:
     vocabulary: Vocabulary
     step: int
 
+    @property
+    def origin(self) -> str:
+        """What messages call it."""
+        return str(self.workdir)
+
     def restore(self, abstract_params: Any) -> Any:
         """Returns the parameters, laid out as `abstract_params` says."""
         folder = self.workdir / "checkpoints"
@@ -182,14 +190,50 @@ class TrainedModel:
             return checkpoints.restore_params(self.step, abstract_params)
 
 
-def load_model(workdir: Path) -> TrainedModel:
+def is_workdir(folder: Path) -> bool:
+    """Returns whether a folder is the workdir of a run."""
+    return (folder / "model.json").is_file()
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write into that takes the name `folder` at the end, or goes away after an error.
+
+    Raises:
+      UserError: it cannot be made or written to.
+    """
+    folder = folder.absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())  # a temporary folder is for its owner alone
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # can only be read by setting it
+    os.umask(umask)
+    return umask
+
+
+def load_workdir(workdir: Path) -> TrainedModel:
     """Returns the newest model of a workdir.
 
     Raises:
       UserError: if there is no workdir, no checkpoint, or a vocabulary that does not match.
     """
     if not workdir.is_dir():
-        raise UserError(f"There is no workdir {workdir}; --init takes the workdir of an earlier run.")
+        raise UserError(
+            f"There is no workdir {workdir}; --init takes the workdir of an earlier run, or hf:FOLDER for a public model."
+        )
     config, vocabulary = load_description(workdir)
     step = latest_checkpoint(workdir)
     if step is None:

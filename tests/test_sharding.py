@@ -30,7 +30,8 @@ from t5like.sharding import (
     put_batch,
 )
 from t5like.train_step import TrainState, train_step
-from t5like.training import TrainingConfig, abstract_state, init_params, initial_state, jit_train_step, place
+from t5like.models.transformer import init_params
+from t5like.training import TrainingConfig, abstract_state, initial_state, jit_train_step, place
 
 NUM_ROWS = 16
 MODEL = TransformerConfig(

@@ -65,10 +65,21 @@ class NameTable:
         self.tensors.append(PublicTensor(self._prefix + name, (path,), layer, **layout))
 
     def dense(
-        self, name: str, *paths: str, layer: int | None = None, has_bias: bool, is_conv: bool = False
+        self,
+        name: str,
+        *paths: str,
+        layer: int | None = None,
+        has_bias: bool,
+        is_conv: bool = False,
+        is_head: bool = False,
     ) -> None:
-        """Adds a linear map of the body; `is_conv` where the public kernel is [inputs, outputs] like ours."""
-        self._dense(self._prefix + name, paths, layer, has_bias, is_conv)
+        """Adds a linear map of the body.
+
+        Args:
+          is_conv: the public kernel is [inputs, outputs] like ours.
+          is_head: it is named like the body, but models may go without.
+        """
+        self._dense(self._prefix + name, paths, layer, has_bias, is_conv, is_head)
 
     def norm(self, name: str, path: str, *, layer: int | None = None, has_bias: bool) -> None:
         """Adds a norm of the body."""
@@ -121,6 +132,7 @@ class Family:
       tensors: our config -> every array of the public checkpoint, in its usual order.
       aliases: other names, pattern -> canonical name, of arrays that `tensors` names: copies and former names.
       ignored: patterns of names that hold nothing a model needs.
+      with_all_stacks: our config -> the same with the stack that some heads go without.
     """
 
     name: str
@@ -132,6 +144,7 @@ class Family:
     prefix: str = ""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    with_all_stacks: Callable[[TransformerConfig], TransformerConfig] = lambda config: config
 
     def bare(self, name: str) -> str:
         """Returns a public name without the family's prefix: `bert.pooler.dense.weight` -> `pooler.dense.weight`."""

@@ -164,7 +164,7 @@ def _tensors(config: TransformerConfig) -> list[PublicTensor]:
     table = NameTable("bert." if config.head != "none" else "")
     encoder_layers(table, config)
     if config.has_pooler:
-        table.dense("pooler.dense", "pooler", has_bias=True)
+        table.dense("pooler.dense", "pooler", has_bias=True, is_head=True)
     if config.head == "language_model":
         table.head_array("cls.predictions.bias", "logits_bias")
         table.head_dense("cls.predictions.transform.dense", "logits_transform")

@@ -69,7 +69,7 @@ def _tensors(config: TransformerConfig) -> list[PublicTensor]:
     table = NameTable("roberta." if config.head != "none" else "")
     encoder_layers(table, config)
     if config.head == "none" and config.has_pooler:
-        table.dense("pooler.dense", "pooler", has_bias=True)
+        table.dense("pooler.dense", "pooler", has_bias=True, is_head=True)
     if config.head == "language_model":
         table.head_array("lm_head.bias", "logits_bias")
         table.head_dense("lm_head.dense", "logits_transform")

@@ -244,6 +244,12 @@ def _tensors(config: TransformerConfig) -> list[PublicTensor]:
     return table.tensors
 
 
+def _with_decoder(config: TransformerConfig) -> TransformerConfig:
+    """Returns the config with a decoder, which in no released model is deeper than the encoder."""
+    num_layers = config.num_decoder_layers or config.num_encoder_layers
+    return dataclasses.replace(config, num_decoder_layers=num_layers)
+
+
 T5 = Family(
     name="T5",
     model_types=("t5", "mt5", "umt5"),
@@ -258,4 +264,5 @@ T5 = Family(
     },
     # Early files have a table of biases for the attention to the encoder, which nothing ever read.
     ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+    with_all_stacks=_with_decoder,
 )

@@ -6,7 +6,7 @@ The features of a batch are described in `t5like.batch`.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -267,3 +267,17 @@ class Transformer(nn.Module):
         assert cache is not None
         logits = self.logits(x[:, -1:])[:, 0]  # [rows, num, embed] -> [rows, vocab]
         return logits, state._replace(cache=cache, position=state.position + num)
+
+
+def init_params(model: Transformer, key: jax.Array) -> Any:
+    """Returns freshly drawn parameters, each boxed with the names of its axes."""
+    tokens, segment_ids = (
+        np.zeros((1, 2), np.int32),
+        np.ones((1, 2), np.int32),
+    )  # shapes of parameters need no more
+    batch = {
+        f"{stack}_{name}": array
+        for stack in ("encoder", "decoder")
+        for name, array in (("input_tokens", tokens), ("segment_ids", segment_ids))
+    }
+    return model.init(key, batch)["params"]

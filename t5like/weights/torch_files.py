@@ -100,7 +100,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, metadata: tuple
     sizes = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or not all(type(size) is int and size >= 0 for size in sizes):
         raise ValueError("a tensor has no plain layout")
-    if any(metadata) or len(shape) != len(strides):  # metadata says that values are to be negated or conjugated
+    if any(metadata) or len(shape) != len(
+        strides
+    ):  # metadata says that values are to be negated or conjugated
         raise ValueError("a tensor has no plain layout")
     tensor = _Tensor(storage, offset, tuple(shape), tuple(strides))
     num_bytes = tensor.locate(Path(), 0).num_bytes
@@ -118,7 +120,14 @@ class _RebuildTensor:
     __slots__ = ()
 
     def __call__(
-        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = None, hooks: Any = None, *metadata: Any
+        self,
+        storage: Any,
+        offset: Any,
+        shape: Any,
+        strides: Any,
+        grad: Any = None,
+        hooks: Any = None,
+        *metadata: Any,
     ) -> _Tensor:
         return _tensor(storage, offset, shape, strides, metadata)
 
@@ -129,7 +138,15 @@ class _RebuildTypedTensor:
     __slots__ = ()
 
     def __call__(
-        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, code: Any, *metadata: Any
+        self,
+        storage: Any,
+        offset: Any,
+        shape: Any,
+        strides: Any,
+        grad: Any,
+        hooks: Any,
+        code: Any,
+        *metadata: Any,
     ) -> _Tensor:
         dtype = DTYPES[code]
         storage = storage._replace(dtype=dtype, num_elements=storage.num_bytes // dtype.itemsize)

@@ -19,7 +19,9 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 F32 = np.dtype(np.float32)
 
 SPECIFICATIONS = st.dictionaries(
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(lambda name: name != "__metadata__"),
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(
+        lambda name: name != "__metadata__"
+    ),
     st.tuples(st.sampled_from(list(DTYPES.values())), st.lists(st.integers(0, 4), max_size=3).map(tuple)),
     max_size=6,
 )
@@ -35,7 +37,9 @@ def _files(folder):
 
 @settings(deadline=None, max_examples=60)
 @given(SPECIFICATIONS, st.integers(1, 200))
-def test_what_is_written_is_read_bit_for_bit(tmp_path_factory, random_array, same_bits, specs, max_shard_bytes):
+def test_what_is_written_is_read_bit_for_bit(
+    tmp_path_factory, random_array, same_bits, specs, max_shard_bytes
+):
     folder = tmp_path_factory.mktemp("weights") / "new" / "folder"
     arrays = {name: random_array(*spec, seed) for seed, (name, spec) in enumerate(specs.items())}
     write_safetensors(folder, _announce(arrays), max_shard_bytes=max_shard_bytes)
@@ -77,7 +81,9 @@ def test_every_element_lies_at_a_multiple_of_its_size(tmp_path, random_array):
 
 def test_shards_as_in_the_docstring():
     def tensors(*sizes):
-        return [TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)]
+        return [
+            TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)
+        ]
 
     shards = split_into_shards(tensors(4, 4, 4, 12, 2), 10)
     assert [[tensor.num_bytes for tensor in shard] for shard in shards] == [[4, 4], [4], [12], [2]]
@@ -89,7 +95,9 @@ def test_shards_as_in_the_docstring():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1), st.integers(1, 100))
 def test_shards_keep_the_order_and_the_limit(sizes, limit):
-    tensors = [TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)]
+    tensors = [
+        TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)
+    ]
     shards = split_into_shards(tensors, limit)
     assert [tensor for shard in shards for tensor in shard] == tensors
     assert all(sum(t.num_bytes for t in shard) <= limit or len(shard) == 1 for shard in shards)
@@ -144,7 +152,11 @@ def _interrupt():
     [
         (("b", (2,), F32, _fail), RuntimeError, "no such parameter"),
         (("b", (2,), F32, _interrupt), KeyboardInterrupt, None),
-        (("b", (2,), F32, lambda: np.zeros(3, F32)), ValueError, r"b was announced as float32\[2\] and is float32\[3\]"),
+        (
+            ("b", (2,), F32, lambda: np.zeros(3, F32)),
+            ValueError,
+            r"b was announced as float32\[2\] and is float32\[3\]",
+        ),
         (("b", (2,), F32, lambda: np.zeros(2, ">f4")), ValueError, r"announced as float32\[2\] and is >f4"),
         (("b", (2,), BF16, lambda: np.zeros(2, np.float16)), ValueError, r"bfloat16\[2\] and is float16"),
         (("a", (2,), F32, lambda: np.zeros(2, F32)), ValueError, "tensor name a is there twice"),
@@ -174,7 +186,9 @@ def test_an_error_of_make_stays_what_it_is(tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_left(tmp_path):
     with pytest.raises(UserError, match=rf"Cannot write to {tmp_path}/new: File too large\."):
-        _limited_to(10_000, lambda: write_safetensors(tmp_path / "new", _announce({"a": np.zeros(4000, F32)})))
+        _limited_to(
+            10_000, lambda: write_safetensors(tmp_path / "new", _announce({"a": np.zeros(4000, F32)}))
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -204,9 +218,7 @@ def test_a_failed_rename_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail_at_the_third)
     with pytest.raises(UserError, match="Input/output error"):
-        write_safetensors(
-            tmp_path, _announce({name: np.zeros(2, F32) for name in "abc"}), max_shard_bytes=8
-        )
+        write_safetensors(tmp_path, _announce({name: np.zeros(2, F32) for name in "abc"}), max_shard_bytes=8)
     assert len(renamed) == 2
     assert not list(tmp_path.iterdir())
 
