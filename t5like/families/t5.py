@@ -57,6 +57,7 @@ _SIZES_UMT5: Sizes = {
 _SIZES_UL2: Sizes = {"20b": (4096, 16, 256, 16384, 32, 32)}
 
 _MT5_EMBEDDINGS = 250112
+_DEEPEST = 64
 _CLASS_NAMES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}
 _CLASSES: dict[Head, tuple[str, ...]] = {
     "language_model": ("ForConditionalGeneration", "Model", "WithLMHeadModel"),
@@ -245,9 +246,8 @@ def _tensors(config: TransformerConfig) -> list[PublicTensor]:
 
 
 def _with_decoder(config: TransformerConfig) -> TransformerConfig:
-    """Returns the config with a decoder, which in no released model is deeper than the encoder."""
-    num_layers = config.num_decoder_layers or config.num_encoder_layers
-    return dataclasses.replace(config, num_decoder_layers=num_layers)
+    """Returns the config with a decoder, where a head leaves it out as deep as any."""
+    return dataclasses.replace(config, num_decoder_layers=config.num_decoder_layers or _DEEPEST)
 
 
 T5 = Family(
