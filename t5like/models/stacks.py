@@ -24,7 +24,7 @@ class LayerCache(NamedTuple):
     """What one decoder layer remembers while decoding."""
 
     own: KeyValue  # of the tokens so far, [rows, heads, max_length, head_dim]
-    encoded: KeyValue | None  # of the encoder's output, computed once; None in a decoder-only model
+    encoded: KeyValue | None  # of the encoder's output, computed once: [examples, heads, inputs_length, head_dim]
 
 
 class PerLayer(NamedTuple):
@@ -124,7 +124,9 @@ class DecoderLayer(nn.Module):
             else:
                 of_encoded = cache.encoded if encoded is None else heads_first(cross.key_value(encoded))
                 assert of_encoded is not None
-                y = cross.to_cache(y, of_encoded, None, encoded_mask)
+                # Rows of one example ask of the same inputs: they do so as if they were positions of one row.
+                together = y.reshape(of_encoded.key.shape[0], -1, y.shape[-1])
+                y = cross.to_cache(together, of_encoded, None, encoded_mask).reshape(y.shape)
             stream.end("cross_attention", y)
 
         y, key = stream.begin("mlp")

@@ -40,8 +40,32 @@ class DecodingState(NamedTuple):
 
     cache: tuple[LayerCache, ...]  # one a layer
     num_padding: jax.Array  # [rows] int32: cache positions before the row's first token
-    encoder_segment_ids: jax.Array | None  # [rows, inputs_length]
+    encoder_segment_ids: jax.Array | None  # [examples, inputs_length]
     position: jax.Array  # scalar int32: where in the cache the next token goes
+
+
+def expand_rows(state: DecodingState, num: int) -> DecodingState:
+    """Returns the state with `num` rows for each, side by side, which share what they attend to of the encoder."""
+
+    def expand(x: jax.Array) -> jax.Array:
+        return jnp.repeat(x, num, axis=0)
+
+    cache = tuple(layer._replace(own=KeyValue(*map(expand, layer.own))) for layer in state.cache)
+    return state._replace(cache=cache, num_padding=expand(state.num_padding))
+
+
+def reorder_rows(state: DecodingState, rows: jax.Array) -> DecodingState:
+    """Returns the state whose row i is what row `rows[i]` was, which must be a row of the same example.
+
+    Args:
+      rows: [rows] int32.
+    """
+
+    def take(x: jax.Array) -> jax.Array:
+        return jnp.take(x, rows, axis=0)
+
+    cache = tuple(layer._replace(own=KeyValue(*map(take, layer.own))) for layer in state.cache)
+    return state._replace(cache=cache)
 
 
 def for_decoding(config: TransformerConfig) -> TransformerConfig:
@@ -131,12 +155,11 @@ class Transformer(nn.Module):
         """Returns the output of the last stack [batch, length, embed]."""
         c = self.config
         encoder_key, decoder_key = split_key(dropout_key, 2)
-        encoded = encoder_segment_ids = None
+        encoded = None
         if c.num_encoder_layers:
-            encoder_segment_ids = batch["encoder_segment_ids"]
             encoded = self.encode(
                 batch["encoder_input_tokens"],
-                encoder_segment_ids,
+                batch["encoder_segment_ids"],
                 encoder_key,
                 token_types=batch.get("encoder_token_types"),
                 positions=batch.get("encoder_positions"),
@@ -144,19 +167,32 @@ class Transformer(nn.Module):
         if not c.num_decoder_layers:
             assert encoded is not None
             return encoded
-        segment_ids = batch["decoder_segment_ids"]
-        length = segment_ids.shape[1]
-        own_mask: jax.Array | np.ndarray = causal_mask(length)
+        return self.decode(batch, encoded, decoder_key)
+
+    def decode(
+        self, batch: Batch, encoded: jax.Array | None, dropout_key: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the decoder's output [batch, length, embed], all targets at once.
+
+        Args:
+          batch: the decoder's features, and the encoder's segment ids where there is an encoder.
+          encoded: the encoder's output [batch, inputs_length, embed], None without one.
+        """
+        c, segment_ids = self.config, batch["decoder_segment_ids"]
+        own_mask: jax.Array | np.ndarray = causal_mask(segment_ids.shape[1])
         if "decoder_causal_attention" in batch:
             own_mask = prefix_mask(batch["decoder_causal_attention"])
-        positions = batch.get("decoder_positions", count_positions(c, segment_ids))
+        encoded_mask = None
+        if encoded is not None:
+            encoded_mask = segment_mask(segment_ids, batch["encoder_segment_ids"])
+        positions = batch.get("decoder_positions")
         x, _ = self.decoder(
             self.token_embedder(batch["decoder_input_tokens"]),
             encoded,
             segment_mask(segment_ids, segment_ids) & own_mask,
-            None if encoder_segment_ids is None else segment_mask(segment_ids, encoder_segment_ids),
-            positions,
-            dropout_key=decoder_key,
+            encoded_mask,
+            count_positions(c, segment_ids) if positions is None else positions,
+            dropout_key=dropout_key,
         )
         return x
 
@@ -250,8 +286,8 @@ class Transformer(nn.Module):
         own_mask = (key <= position[:, None])[None, None] & (key >= state.num_padding[:, None, None, None])
         encoded_mask = None
         if state.encoder_segment_ids is not None:
-            # Targets decoded one row a segment: segment 1 of the encoder is all they may see.
-            encoded_mask = segment_mask(jnp.ones_like(tokens), state.encoder_segment_ids)
+            # Inputs come one row a segment, so that segment 1 is all there is to see.
+            encoded_mask = (state.encoder_segment_ids == 1)[:, None, None]
         positions = None
         if c.positions == "learned":
             positions = jnp.maximum(position[None] - state.num_padding[:, None], 0)
