@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.data.vocabulary import Vocabulary, train_vocabulary
+from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
 from t5like.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,17 +32,19 @@ def small_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(small_path):
-    return Vocabulary.load(small_path)
+    return SentencePieceVocabulary.load(small_path)
 
 
 @pytest.fixture(scope="module")
 def t5():
-    return Vocabulary.load(SHARED / "vocab/t5/spiece.model")
+    return SentencePieceVocabulary.load(SHARED / "vocab/t5/spiece.model")
 
 
 @pytest.fixture(scope="module")
 def t5_with_own_sentinels():
-    return Vocabulary.load(SHARED / "vocab/t5/sentencepiece_cc_all.32000.100extra-sentencepiece.model")
+    return SentencePieceVocabulary.load(
+        SHARED / "vocab/t5/sentencepiece_cc_all.32000.100extra-sentencepiece.model"
+    )
 
 
 @needs_shared_data
@@ -143,18 +145,18 @@ def test_decode_reads_any_ids_up_to_the_end_mark(small, ids, after):
 
 
 def test_saving_and_loading_keeps_the_vocabulary(small, tmp_path):
-    path = tmp_path / "new" / "folder" / "v.model"
-    small.save(path)
-    loaded = Vocabulary.load(path)
+    path = tmp_path / "new" / "folder" / "spiece.model"
+    small.save(path.parent)
+    loaded = SentencePieceVocabulary.load(path)
     assert loaded.sha256 == small.sha256
     assert path.read_bytes() == small.model_bytes
-    assert [entry.name for entry in path.parent.iterdir()] == ["v.model"]
-    assert Vocabulary.load(path, extra_ids=10).sha256 != small.sha256
-    assert Vocabulary.load(path, extra_ids=0).special_tokens.sentinel_ids.tolist() == []
+    assert [entry.name for entry in path.parent.iterdir()] == ["spiece.model"]
+    assert SentencePieceVocabulary.load(path, extra_ids=10).sha256 != small.sha256
+    assert SentencePieceVocabulary.load(path, extra_ids=0).special_tokens.sentinel_ids.tolist() == []
 
 
 def test_a_failed_save_leaves_the_old_file(small, tmp_path, monkeypatch):
-    path = tmp_path / "v.model"
+    path = tmp_path / "spiece.model"
     path.write_bytes(b"old")
 
     def fail(source, target):
@@ -162,9 +164,9 @@ def test_a_failed_save_leaves_the_old_file(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError, match="No space left"):
-        small.save(path)
+        small.save(tmp_path)
     assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["v.model"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["spiece.model"]
 
 
 def test_the_same_text_trains_the_same_bytes_quietly(small_path, tmp_path, capfd):
@@ -180,7 +182,7 @@ def test_too_little_text_names_the_largest_size_that_works(tmp_path, capfd):
     assert not (tmp_path / "v.model").exists()
     largest = int(re.search(r"largest it can give is (\d+)", str(caught.value))[1])
     train_vocabulary(text, size=largest, path=tmp_path / "v.model")
-    assert Vocabulary.load(tmp_path / "v.model").num_tokens == largest + 100
+    assert SentencePieceVocabulary.load(tmp_path / "v.model").num_tokens == largest + 100
     with pytest.raises(UserError, match="largest"):
         train_vocabulary(text, size=largest + 1, path=tmp_path / "v.model")
     assert capfd.readouterr() == ("", "")
@@ -205,7 +207,7 @@ def test_what_cannot_be_trained_is_a_user_error(tmp_path, documents, size, messa
 
 def test_lines_of_any_length_are_used(tmp_path):
     train_vocabulary(["ab " * 30_000], size=8, path=tmp_path / "v.model")
-    assert len(Vocabulary.load(tmp_path / "v.model").encode("ab ab")) < 5
+    assert len(SentencePieceVocabulary.load(tmp_path / "v.model").encode("ab ab")) < 5
 
 
 def test_lone_surrogates_are_a_user_error(small):
@@ -219,7 +221,7 @@ def test_any_truncation_is_a_user_error(small_path, tmp_path):
     for length in [*range(600), *range(600, len(content), 4099), len(content) - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(UserError, match="truncated"):
-            Vocabulary.load(path)
+            SentencePieceVocabulary.load(path)
 
 
 @pytest.mark.parametrize("content", [b"plain text\n" * 99, b'{"model": {}}', b"\xff" * 99, bytes(99)])
@@ -227,14 +229,14 @@ def test_other_files_are_a_user_error(tmp_path, content):
     path = tmp_path / "other.model"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"other\.model is truncated or not"):
-        Vocabulary.load(path)
+        SentencePieceVocabulary.load(path)
 
 
 def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"gone\.model: No such file"):
-        Vocabulary.load(tmp_path / "gone.model")
+        SentencePieceVocabulary.load(tmp_path / "gone.model")
     with pytest.raises(UserError, match="directory"):
-        Vocabulary.load(tmp_path)
+        SentencePieceVocabulary.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_other_conventions_are_a_user_error(tmp_path, ids, message):
             **ids,
         )
     with pytest.raises(UserError, match=message):
-        Vocabulary.load(tmp_path / "v.model")
+        SentencePieceVocabulary.load(tmp_path / "v.model")
 
 
 def test_sentinel_pieces_that_begin_no_word_are_used_as_they_are(tmp_path):
@@ -268,7 +270,7 @@ def test_sentinel_pieces_that_begin_no_word_are_used_as_they_are(tmp_path):
             sentence_iterator=iter(["hello world"] * 9), model_writer=file, vocab_size=14, minloglevel=3,
             pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["<extra_id_1>", "<extra_id_0>"],
         )  # fmt: skip
-    vocabulary = Vocabulary.load(tmp_path / "v.model")
+    vocabulary = SentencePieceVocabulary.load(tmp_path / "v.model")
     assert (vocabulary.num_tokens, vocabulary.num_extra_ids) == (14, 0)
     assert vocabulary.special_tokens.sentinel_ids.tolist() == [4, 3]
     assert 4 in vocabulary.encode("hello<extra_id_0> world")
@@ -278,7 +280,7 @@ def test_sentinel_pieces_that_begin_no_word_are_used_as_they_are(tmp_path):
 def test_no_protobuf_is_needed():
     """The Python protobuf that SentencePiece's own model reader demands is newer than many machines have."""
     program = (
-        "import sys; sys.modules['google.protobuf'] = None; import t5like.data.vocabulary;"
+        "import sys; sys.modules['google.protobuf'] = None; import t5like.data.sentencepiece_vocabulary;"
         "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
