@@ -21,6 +21,7 @@ from t5like.errors import UserError
 VOCABULARY_FILE = "vocab.txt"
 
 _WITHIN_WORD = "##"
+_MAX_IDS_PER_PIECE = 2
 _CLASS_OF_FAMILY = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer"}
 # In this order, on a whole text: what the spaces around punctuation and English suffixes come to.
 _CLEAN_UP = [(f" {mark}", mark) for mark in (".", "?", "!", ",")] + [(" ' ", "'")]
@@ -88,7 +89,9 @@ class WordPieceVocabulary(TokenizersVocabulary):
         )
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = tokenizers.decoders.WordPiece(_WITHIN_WORD, cleanup=False)
-        super().__init__(tokenizer, settings, content=self._pieces, mask_strips_left=False, origin=origin)
+        super().__init__(
+            tokenizer, settings, content=sorted(vocab.items()), mask_strips_left=False, origin=origin
+        )
 
     def _find_special_tokens(self) -> SpecialTokens:
         named, of = self._settings, self._ids
@@ -178,6 +181,19 @@ def _read_pieces(path: pathlib.Path) -> list[str]:
 
 
 def _pieces_in_order(vocab: Any, folder: PublicFolder) -> list[str]:
-    if isinstance(vocab, dict) and sorted(vocab.values()) == list(range(len(vocab))):
-        return sorted(vocab, key=vocab.__getitem__)
-    raise UserError(f"The vocabulary in {folder.path} is damaged: its ids are not 0, 1, 2 and so on.")
+    """Returns the pieces in order of id; ids without one, the earlier of two equal lines once, get the last piece.
+
+    Raises:
+      UserError: they are no pieces with an id each.
+    """
+    ids = list(vocab.values()) if isinstance(vocab, dict) else []
+    if not ids or {type(token) for token in ids} != {int} or min(ids) < 0 or len(set(ids)) < len(ids):
+        raise UserError(
+            f"The vocabulary in {folder.path} is damaged: not all of its pieces have an id of their own."
+        )
+    if max(ids) > _MAX_IDS_PER_PIECE * len(ids):
+        raise UserError(f"The vocabulary in {folder.path} is damaged: most ids have no piece.")
+    pieces = [max(vocab, key=vocab.__getitem__)] * (max(ids) + 1)
+    for piece, token in vocab.items():
+        pieces[token] = piece
+    return pieces

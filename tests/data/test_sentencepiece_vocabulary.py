@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t5like.data import sentencepiece_vocabulary
 from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.vocabulary import load_public_vocabulary, save_public_vocabulary
 from t5like.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -284,3 +286,72 @@ def test_no_protobuf_is_needed():
         "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+# Public folders.
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "num_sentinels"),
+    [
+        ("t5", {}, 100),
+        ("mt5", {"extra_ids": 0, "additional_special_tokens": None}, 0),
+        ("umt5", {}, 300),
+        ("t5", {"extra_ids": 7}, 7),
+        ("t5", {"additional_special_tokens": ["<extra_id_0>", {"content": "<extra_id_1>"}]}, 2),
+        ("t5", {"extra_special_tokens": ["<pad>", "<extra_id_0>"]}, 1),
+        ("t5", {"tokenizer_class": "T5TokenizerFast"}, 100),
+    ],
+)
+def test_a_public_folder_says_how_many_sentinels_are_added(
+    small, tmp_path, model_type, config, num_sentinels
+):
+    small.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    loaded = load_public_vocabulary(tmp_path, model_type)
+    assert (
+        loaded.sha256 == SentencePieceVocabulary(small.model_bytes, extra_ids=num_sentinels, origin="").sha256
+    )
+    assert len(loaded.special_tokens.sentinel_ids) == num_sentinels
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "sentencepiece.bpe.model"])
+def test_the_model_may_have_another_name_where_it_is_like_t5s(small, tmp_path, name):
+    (tmp_path / name).write_bytes(small.model_bytes)
+    assert load_public_vocabulary(tmp_path, "umt5").num_tokens == 400 + 300
+
+
+def test_a_model_with_sentinels_of_its_own_gets_no_others_in_public(small, tmp_path):
+    whole = SentencePieceVocabulary(
+        sentencepiece_vocabulary._with_sentinels(small.model_bytes, 100), extra_ids=100, origin=""
+    )
+    assert (whole.num_extra_ids, whole.num_tokens) == (0, 500)
+    save_public_vocabulary(whole, tmp_path, "mt5")
+    assert load_public_vocabulary(tmp_path, "mt5").sha256 == whole.sha256
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["extra_ids"] == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            {"tokenizer.json": {"model": {"type": "Unigram"}}},
+            "put the spiece.model it was made from beside it",
+        ),
+        ({}, "there is no spiece.model in it"),
+        ({"tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer"}}, "is a LlamaTokenizer"),
+        (
+            {"tokenizer_config.json": {"extra_ids": "many"}, "spiece.model": None},
+            "extra_ids is 'many', no int",
+        ),
+        ({"added_tokens.json": {"[NEW]": 500}, "spiece.model": None}, r"adds the token '\[NEW\]' \(id 500\)"),
+    ],
+)
+def test_a_public_folder_that_cannot_be_used_says_why(small, tmp_path, files, says):
+    for name, content in files.items():
+        if content is None:
+            small.save(tmp_path)
+        else:
+            (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=says):
+        load_public_vocabulary(tmp_path, "t5")
