@@ -113,6 +113,7 @@ class TokenizersVocabulary(Vocabulary):
         self.special_tokens = self._find_special_tokens()
         described = json.dumps([self.kind, content, self.settings()], sort_keys=True)
         self.sha256 = hashlib.sha256(described.encode()).hexdigest()
+        # Not the unknown token: it is what plain text comes to as well.
         accidental = {token.token_id for token in in_order if token.is_special} - {self.unk_id}
         self._accidental_ids = np.array(sorted(accidental), np.int32)
 

@@ -11,9 +11,10 @@ Transformers lays it out, with the family (`model_type`) in config.json and sett
 """
 
 import abc
+import contextlib
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -219,12 +220,8 @@ def load_vocabulary(folder: Folder) -> Vocabulary:
     kind, settings = description.get("kind"), description.get("settings")
     if not isinstance(kind, str) or kind not in _kinds():
         raise UserError(f"{path} is damaged: its kind is {kind!r}, none of {', '.join(_kinds())}.")
-    try:
+    with _damage_named(f"{path} is damaged: its settings are none of a {kind} vocabulary"):
         vocabulary = _kinds()[kind].from_folder(path.parent, dict(settings or {}))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged: its settings are none of a {kind} vocabulary ({error})."
-        ) from error
     if vocabulary.sha256 != description.get("sha256"):
         raise UserError(
             f"The vocabulary in {path.parent} is not the one that was saved there: a file or a setting of it has "
@@ -250,9 +247,10 @@ def load_public_vocabulary(folder: Folder, model_type: str) -> Vocabulary:
     """
     public = PublicFolder(folder)
     tokenizer_class = str(public.config.get("tokenizer_class"))
-    if model_type == "t5" and tokenizer_class == _BYTE_TOKENIZER:
-        return _kinds()[BYTES].from_public_folder(public, model_type)
-    return _kinds()[_kind_of_family(model_type)].from_public_folder(public, model_type)
+    is_bytes = model_type == "t5" and tokenizer_class == _BYTE_TOKENIZER
+    kind = BYTES if is_bytes else _kind_of_family(model_type)
+    with _damage_named(f"The tokenizer files in {public.path} are damaged: they are not laid out as {kind}"):
+        return _kinds()[kind].from_public_folder(public, model_type)
 
 
 def save_public_vocabulary(
@@ -308,6 +306,15 @@ def _kinds() -> Mapping[str, type[Vocabulary]]:
 
     kinds = (SentencePieceVocabulary, WordPieceVocabulary, ByteLevelBPEVocabulary, ByteVocabulary)
     return {kind.kind: kind for kind in kinds}
+
+
+@contextlib.contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+    """Reports what a reader of JSON meets in a file that somebody else wrote as a UserError."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{what} ({type(error).__name__}: {error}).") from error
 
 
 def _kind_of_family(model_type: str) -> str:

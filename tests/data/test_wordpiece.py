@@ -206,6 +206,8 @@ def test_what_tokenizer_config_does_not_say_tokenizer_json_may(tmp_path: Path) -
         ({"tokenizer": {"normalizer": {"type": "NFKC"}}}, "its normalizer.type is 'NFKC'"),
         ({"added_tokens": {"[NEW]": "seven"}}, "added_tokens.json is damaged"),
         ({"added_tokens": {"[NEW]": 99}}, r"adds the token '\[NEW\]' with the id 99, but its place is 15"),
+        ({"tokenizer": {"normalizer": {"lowercase": "yes"}}}, "are not laid out as wordpiece"),
+        ({"tokenizer": {"normalizer": ["Lowercase"]}}, "are not laid out as wordpiece"),
         ({"tokenizer": {"added_tokens": [{"id": 3}]}}, "tokenizer.json is damaged: its list of added tokens"),
     ],
 )
