@@ -3,15 +3,16 @@
 A batch is a plain `dict[str, np.ndarray]`. The encoder-decoder kind holds
 
     feature                  shape                     dtype    meaning
-    encoder_input_tokens     [batch, inputs_length]    int32    ids, 0 where padded
+    encoder_input_tokens     [batch, inputs_length]    int32    ids, the padding id where padded
     encoder_segment_ids      [batch, inputs_length]    int32    1 on real tokens, 0 where padded
-    decoder_input_tokens     [batch, targets_length]   int32    targets shifted right, 0 first
-    decoder_target_tokens    [batch, targets_length]   int32    ids, 0 where padded
+    decoder_input_tokens     [batch, targets_length]   int32    targets shifted right, the start id first
+    decoder_target_tokens    [batch, targets_length]   int32    ids, the padding id where padded
     decoder_segment_ids      [batch, targets_length]   int32    1 on real tokens, 0 where padded
     decoder_loss_weights     [batch, targets_length]   float32  1 where the loss counts
     example_ids              [batch]                   int64    which examples these rows are; stays on the host
 
-Attention masks come from the segment ids alone, never from the token ids.
+Attention masks come from the segment ids alone, never from the token ids: a padding id may be a token as well. T5
+pads with 0 and starts the decoder with it; what other families do is in their `SpecialTokens`.
 """
 
 from typing import NamedTuple
@@ -24,19 +25,39 @@ Features = dict[str, np.ndarray]
 
 
 class SpecialTokens(NamedTuple):
-    """The ids that have a meaning of their own; padding is always 0."""
+    """The ids that have a meaning of their own, and where they stand; the defaults are T5's.
 
-    eos_id: int
+        family          an input               a pair of texts                    targets           decoder starts with
+        T5, ByT5        text </s>              text </s> text </s>                text </s>         <pad>
+        BERT            [CLS] text [SEP]       [CLS] text [SEP] text [SEP]
+        RoBERTa         <s> text </s>          <s> text </s> </s> text </s>
+        BART            <s> text </s>          <s> text </s> </s> text </s>       <s> text </s>     </s>
+        GPT-2           text <|endoftext|>
+
+    T5's own tasks write a pair as one text.
+    """
+
+    eos_id: int  # what a text ends with: </s>, [SEP], <|endoftext|>
     sentinel_ids: np.ndarray  # [num_sentinels] int32, <extra_id_0> first
     pad_id: int = 0
-    begin_ids: tuple[int, ...] = ()
-    separator_ids: tuple[int, ...] = ()
-    decoder_start_id: int = 0
+    begin_ids: tuple[int, ...] = ()  # what an input begins with
+    separator_ids: tuple[
+        int, ...
+    ] = ()  # between the two texts of a pair; the end mark comes once, after the second
+    decoder_start_id: int = 0  # the first decoder input, before the first target
+    target_begin_ids: tuple[int, ...] = ()  # what targets begin with
     mask_id: int | None = None
+    unk_id: int | None = None
 
 
 def encoder_decoder_row(
-    inputs: np.ndarray, targets: np.ndarray, *, inputs_length: int, targets_length: int
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    inputs_length: int,
+    targets_length: int,
+    pad_id: int = 0,
+    decoder_start_id: int = 0,
 ) -> Features:
     """Returns one unpacked row of an encoder-decoder batch, trimmed and padded to the given lengths.
 
@@ -49,22 +70,31 @@ def encoder_decoder_row(
                                decoder_segment_ids    [1 1 1 0]
                                decoder_loss_weights   [1 1 1 0]
 
+    and with pad_id=3, decoder_start_id=2, as BART has them but for the numbers:
+
+        inputs  [7 8 1]    ->  encoder_input_tokens   [7 8 1 3]
+        targets [5 6 1]    ->  decoder_input_tokens   [2 5 6 3]
+                               decoder_target_tokens  [5 6 1 3]
+
     Args:
-      inputs: [any] ids, end mark included.
-      targets: [any] ids, end mark included.
+      inputs: [any] ids, begin and end marks included.
+      targets: [any] ids, begin and end marks included.
+      pad_id: what fills a row up.
+      decoder_start_id: the first decoder input.
     """
     inputs, targets = inputs[:inputs_length], targets[:targets_length]
     row = {
-        "encoder_input_tokens": np.zeros(inputs_length, np.int32),
+        "encoder_input_tokens": np.full(inputs_length, pad_id, np.int32),
         "encoder_segment_ids": np.zeros(inputs_length, np.int32),
-        "decoder_input_tokens": np.zeros(targets_length, np.int32),
-        "decoder_target_tokens": np.zeros(targets_length, np.int32),
+        "decoder_input_tokens": np.full(targets_length, pad_id, np.int32),
+        "decoder_target_tokens": np.full(targets_length, pad_id, np.int32),
         "decoder_segment_ids": np.zeros(targets_length, np.int32),
         "decoder_loss_weights": np.zeros(targets_length, np.float32),
     }
     row["encoder_input_tokens"][: len(inputs)] = inputs
     row["encoder_segment_ids"][: len(inputs)] = 1
     row["decoder_target_tokens"][: len(targets)] = targets
+    row["decoder_input_tokens"][: min(len(targets), 1)] = decoder_start_id
     row["decoder_input_tokens"][1 : len(targets)] = targets[:-1]
     row["decoder_segment_ids"][: len(targets)] = 1
     row["decoder_loss_weights"][: len(targets)] = 1.0

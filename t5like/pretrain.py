@@ -15,7 +15,8 @@ from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_json
 from t5like.data import documents as documents_of
 from t5like.data.pipeline import held_out_rows, pretraining_batches
-from t5like.data.vocabulary import Vocabulary, train_vocabulary
+from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, span_samples, unigram_score
@@ -44,11 +45,11 @@ class Pretrain(TrainingConfig):
     text_field: str = "text"
     """The field that holds the text in .jsonl files and TFDS data sets."""
     vocabulary: str | None = None
-    """A SentencePiece model; None trains one on the training text."""
+    """A SentencePiece model, the folder of a public model or of a workdir's vocabulary, or bytes; None trains one."""
     vocabulary_size: int = 4096
     """Pieces of a vocabulary that is trained, sentinels not counted."""
     vocabulary_extra_ids: int = 100
-    """Sentinels added to the vocabulary."""
+    """Sentinels added to a SentencePiece model that is named or trained; folders and bytes have their own."""
     init: str | None = None
     """Workdir of an earlier run whose parameters and vocabulary to start from; None draws fresh ones."""
     max_eval_rows: int = 256
@@ -151,7 +152,7 @@ def choose_vocabulary(
       UserError: if the config names another vocabulary than the one `init` was trained with.
     """
     if config.vocabulary is not None:
-        vocabulary = Vocabulary.load(config.vocabulary, extra_ids=config.vocabulary_extra_ids)
+        vocabulary = find_vocabulary(config.vocabulary, extra_ids=config.vocabulary_extra_ids)
         if init is not None and init.vocabulary.sha256 != vocabulary.sha256:
             raise UserError(
                 f"The vocabulary {config.vocabulary} does not match the checkpoint {config.init}, which was trained "
@@ -161,10 +162,10 @@ def choose_vocabulary(
     if init is not None:
         return init.vocabulary
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vocabulary.model"
+        path = Path(folder) / "spiece.model"
         print(f"training a vocabulary of {config.vocabulary_size} pieces ...", file=sys.stderr)
         train_vocabulary(documents, size=config.vocabulary_size, path=path)
-        return Vocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
+        return SentencePieceVocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
 
 
 def resolve_model(

@@ -1,8 +1,8 @@
 """What lies where in a workdir, and who it belongs to.
 
 config.json        the resolved config of the run; its presence makes a folder a workdir
-model.json         what it takes to use the parameters: model config, vocabulary digest
-vocabulary.model   the SentencePiece model
+model.json         what it takes to use the parameters: model config, digest of the vocabulary they are trained for
+vocabulary/        see t5like.data.vocabulary
 checkpoints/       see t5like.checkpoint
 metrics.jsonl      see t5like.metrics_log; tensorboard/ holds the same as event files
 evaluation.json, samples.json, run.json, report.html   see t5like.report
@@ -20,7 +20,7 @@ from typing import Any
 
 from t5like import config as configs
 from t5like.checkpoint import Checkpoints, latest_checkpoint
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.models.config import TransformerConfig
 
@@ -120,12 +120,11 @@ def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Voc
     description = {
         "model": configs.to_dict(model),
         "vocabulary_sha256": vocabulary.sha256,
-        "vocabulary_extra_ids": vocabulary.num_extra_ids,
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", configs.to_dict(config))
-        vocabulary.save(workdir / "vocabulary.model")
+        save_vocabulary(vocabulary, workdir / "vocabulary")
         write_json(workdir / "model.json", description)
     except OSError as error:
         raise UserError(f"--workdir {workdir} cannot be written to: {error.strerror}.") from error
@@ -153,18 +152,18 @@ def load_description(workdir: Path) -> tuple[TransformerConfig, Vocabulary]:
     """
     path = workdir / "model.json"
     description = read_json(path)
-    expected = {"model": dict, "vocabulary_sha256": str, "vocabulary_extra_ids": int}
+    expected = {"model": dict, "vocabulary_sha256": str}
     for name, kind in expected.items():
         if not isinstance(description.get(name), kind):
             raise UserError(f"{path} is damaged: {name} is missing or of the wrong type.")
     model = configs.from_dict(description["model"])
     if not isinstance(model, TransformerConfig):
         raise UserError(f"{path} is damaged: its model is a {type(model).__name__}.")
-    vocabulary = Vocabulary.load(workdir / "vocabulary.model", extra_ids=description["vocabulary_extra_ids"])
+    vocabulary = load_vocabulary(workdir / "vocabulary")
     if vocabulary.sha256 != description["vocabulary_sha256"]:
         raise UserError(
-            f"{workdir / 'vocabulary.model'} does not match the checkpoint: it is not the vocabulary the model was "
-            "trained with; put the original file back."
+            f"{workdir / 'vocabulary'} does not match the checkpoint: it is not the vocabulary the model was "
+            "trained with; put the original folder back."
         )
     return model, vocabulary
 

@@ -93,7 +93,7 @@ def assert_ends_alike(config: Any, one: Path, other: Path) -> None:
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     assert rows_of(one) == rows_of(other)
     assert cursor_of(one) == cursor_of(other)
-    for name in ("evaluation.json", "samples.json", "model.json", "vocabulary.model"):
+    for name in ("evaluation.json", "samples.json", "model.json", "vocabulary/spiece.model"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 

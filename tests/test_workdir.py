@@ -11,7 +11,8 @@ import pytest
 
 from t5like import workdir as workdirs
 from t5like.config import to_dict
-from t5like.data.vocabulary import Vocabulary, train_vocabulary
+from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.vocabulary import Vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.models.config import TransformerConfig
 from t5like.optim.adamw import AdamW
@@ -32,9 +33,9 @@ MODEL = TransformerConfig(
 @pytest.fixture(scope="module")
 def vocabulary(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     texts = [path.read_text() for path in sorted((small_text / "text").iterdir())]
-    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.model"
+    path = tmp_path_factory.mktemp("vocabulary") / "spiece.model"
     train_vocabulary(texts, size=300, path=path)
-    return Vocabulary.load(path, extra_ids=100)
+    return SentencePieceVocabulary.load(path, extra_ids=100)
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_creating_again_writes_the_same(small_pretrain: Any, vocabulary: Vocabul
 
 def test_a_run_killed_while_its_folder_was_made_begins_again(small_pretrain: Any, workdir: Path) -> None:
     (workdir / "model.json").unlink()
-    (workdir / "vocabulary.model").unlink()
+    shutil.rmtree(workdir / "vocabulary")
     assert workdirs.find_resume_step(workdir, small_pretrain) is None
 
 
@@ -160,8 +161,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "model is missing or of the wrong type",
     ),
     "a wrong type": (
-        lambda w: change_json(w / "model.json", vocabulary_extra_ids="many"),
-        "vocabulary_extra_ids is missing or of the wrong type",
+        lambda w: change_json(w / "model.json", vocabulary_sha256=3),
+        "vocabulary_sha256 is missing or of the wrong type",
     ),
     "a foreign class": (
         lambda w: change_json(w / "model.json", model={"__class__": "os.system"}),
@@ -171,9 +172,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda w: change_json(w / "model.json", model=to_dict(Constant(peak=1.0))),
         "its model is a Constant",
     ),
-    "no vocabulary": (lambda w: (w / "vocabulary.model").unlink(), "Cannot read the vocabulary"),
+    "no vocabulary": (lambda w: shutil.rmtree(w / "vocabulary"), "Cannot read the vocabulary"),
     "no SentencePiece model": (
-        lambda w: (w / "vocabulary.model").write_text("hello"),
+        lambda w: (w / "vocabulary" / "spiece.model").write_text("hello"),
         "is truncated or not a SentencePiece model",
     ),
 }
@@ -190,9 +191,13 @@ def test_a_damaged_workdir_is_named(damage: str, workdir: Path) -> None:
 
 def test_a_replaced_vocabulary_does_not_match(workdir: Path, small_text: Path) -> None:
     texts = [path.read_text() for path in sorted((small_text / "text").iterdir())]
-    train_vocabulary(texts, size=299, path=workdir / "vocabulary.model")
+    train_vocabulary(texts, size=299, path=workdir / "vocabulary" / "spiece.model")
     message = refused(lambda: workdirs.load_description(workdir))
-    assert "vocabulary.model does not match the checkpoint" in message
+    assert "is not the one that was saved there" in message
+    other = SentencePieceVocabulary.load(workdir / "vocabulary" / "spiece.model")
+    save_vocabulary(other, workdir / "vocabulary")  # a whole one, of another model
+    message = refused(lambda: workdirs.load_description(workdir))
+    assert "vocabulary does not match the checkpoint" in message
 
 
 def test_a_run_is_used_from_its_newest_checkpoint_only(workdir: Path, tmp_path: Path) -> None:

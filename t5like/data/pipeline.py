@@ -171,10 +171,7 @@ def _chunks_of_group(
     group: int, texts: list[str], vocabulary: Vocabulary, tokens_length: int
 ) -> list[_Chunk]:
     """Returns the documents' tokens, joined and cut: with tokens_length=4, [1 2 3] [4 5] -> [1 2 3 4] [5]."""
-    tokens = np.concatenate(vocabulary.encode_batch(texts))
-    if any("<extra_id_" in text for text in texts):
-        # Web text that spells a sentinel out would read as one of the objective's own.
-        tokens = tokens[~np.isin(tokens, vocabulary.special_tokens.sentinel_ids)]
+    tokens = np.concatenate(vocabulary.encode_documents(texts))
     return [
         _Chunk(group * _CHUNKS_PER_GROUP + number, tokens[start : start + tokens_length])
         for number, start in enumerate(range(0, len(tokens), tokens_length))

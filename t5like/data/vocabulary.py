@@ -1,280 +1,293 @@
-"""SentencePiece vocabularies with T5's conventions: padding is 0, sentinels are the last ids, counted downwards.
+"""What every user of ids depends on: the interface of a vocabulary, and how one is named, loaded and saved.
 
-id       0      1     2      3  ...  31999   32000          ...  32098         32099
-piece    <pad>  </s>  <unk>  the model's     <extra_id_99>  ...  <extra_id_1>  <extra_id_0>
+kind             families                    a folder of it holds, beside vocabulary.json   in t5like/data/
+sentencepiece    T5, mT5, UMT5               spiece.model                                   sentencepiece_vocabulary.py
+wordpiece        BERT, DistilBERT            vocab.txt                                      wordpiece.py
+byte_level_bpe   GPT-2, RoBERTa, BART        vocab.json, merges.txt                         byte_level_bpe.py
+bytes            ByT5                        nothing                                        byte_vocabulary.py
+
+A folder of our own has vocabulary.json, which says kind, settings and digest. A public folder is laid out as
+Transformers lays it out, with the family (`model_type`) in config.json and settings in tokenizer_config.json.
 """
 
-import hashlib
-import io
-import itertools
-import os
+import abc
+import contextlib
+import functools
 import pathlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import sentencepiece
 
 from t5like.batch import SpecialTokens
+from t5like.data.vocabulary_files import (
+    CONFIG_FILE,
+    SPECIAL_TOKENS_FILE,
+    TOKENIZER_FILE,
+    Folder,
+    PublicFolder,
+    json_bytes,
+    read_json,
+    write_files,
+)
 from t5like.errors import UserError
 
-_SENTINEL_IN_TEXT = re.compile(r"\s*(<extra_id_\d+>)")
+BYTES = "bytes"
+"""What names the vocabulary of bytes, which has no files."""
+DESCRIPTION_FILE = "vocabulary.json"
+
 _EMBEDDINGS_MULTIPLE = 128
-_LENGTH_DELIMITED, _PIECES_FIELD, _NORMALIZER_FIELD = 2, 1, 3  # see _holds_settings
-_MIN_SIZE = 4  # padding, end mark, unknown and one piece of text
-# Tokenising is a matter of speed alone here, the ids are the same; a small host has better uses for its threads.
-_NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
+_BYTE_TOKENIZER = "ByT5Tokenizer"
+_KIND_OF_FAMILY = {
+    "t5": "sentencepiece",
+    "mt5": "sentencepiece",
+    "umt5": "sentencepiece",
+    "bert": "wordpiece",
+    "distilbert": "wordpiece",
+    "gpt2": "byte_level_bpe",
+    "roberta": "byte_level_bpe",
+    "bart": "byte_level_bpe",
+}
 
-# Unigram training is linear in the text, some 3 s a megabyte; what comes later hardly moves the pieces.
-_MAX_TRAINING_CHARACTERS = 20_000_000
-_MAX_LINE_CHARACTERS = 4096
-_MAX_BYTES_PER_CHARACTER = 4
 
-
-class Vocabulary:
-    """A SentencePiece model and the sentinels that T5 adds to it.
+class Vocabulary(abc.ABC):
+    """From text to ids and back.
 
     Attributes:
-      model_bytes: the model as it was read, without the added sentinels.
-      num_extra_ids: sentinels added to the model; 0 where the model holds its own.
-      num_tokens: ids in use, sentinels included.
-      num_embeddings: `num_tokens` rounded up to a multiple of 128, the rows of T5's embedding table.
-      pad_id: always 0.
-      eos_id: the end mark `</s>`, 1 in T5.
-      unk_id: the unknown token `<unk>`, 2 in T5.
-      special_tokens: the end mark and the sentinels, `<extra_id_0>` first.
-      sha256: hash of `model_bytes` and `num_extra_ids`: equal for vocabularies that give equal ids.
+      kind: which of the four kinds it is.
+      num_tokens: ids in use, added tokens and sentinels included.
+      special_tokens: the ids that have a meaning of their own.
+      sha256: hash of all that decides the ids, settings included: equal for vocabularies that give equal ids.
     """
 
-    def __init__(self, model_bytes: bytes, *, extra_ids: int, origin: str) -> None:
-        """Builds the vocabulary from the bytes of a SentencePiece model.
+    kind: ClassVar[str]
+    num_tokens: int
+    special_tokens: SpecialTokens
+    sha256: str
 
-        Args:
-          model_bytes: what `load` reads and `save` writes.
-          extra_ids: sentinels to add, unless the model has sentinels of its own.
-          origin: where the bytes are from, for messages.
+    @property
+    def num_embeddings(self) -> int:
+        """`num_tokens` rounded up to a multiple of 128, the rows of an embedding table made for it."""
+        return -(-self.num_tokens // _EMBEDDINGS_MULTIPLE) * _EMBEDDINGS_MULTIPLE
 
-        Raises:
-          UserError: the bytes are no SentencePiece model, or one that T5's conventions do not fit.
-        """
-        self.model_bytes = model_bytes
-        self.num_extra_ids = 0
-        self._processor = _processor(model_bytes, origin)
-        if not _sentinel_ids(self._processor, "▁") and not _sentinel_ids(self._processor, ""):
-            self.num_extra_ids = extra_ids
-            self._processor = _processor(_with_sentinels(model_bytes, extra_ids), origin)
-        self.num_tokens: int = self._processor.vocab_size()
-        self.num_embeddings = -(-self.num_tokens // _EMBEDDINGS_MULTIPLE) * _EMBEDDINGS_MULTIPLE
-        self.pad_id: int = self._processor.pad_id()
-        self.eos_id: int = self._processor.eos_id()
-        self.unk_id: int = self._processor.unk_id()
-        if self.pad_id != 0:
-            raise UserError(f"{origin} must give padding the id 0, but gives it {self.pad_id}.")
-        if self.eos_id < 0:
-            raise UserError(f"{origin} has no end mark (</s>); use a model trained with one.")
-        # T5's sentinel pieces begin a word; models trained elsewhere may have them without the mark of one.
-        word_sentinel_ids = _sentinel_ids(self._processor, "▁")
-        self._sentinels_begin_words = bool(word_sentinel_ids)
-        sentinel_ids = np.array(word_sentinel_ids or _sentinel_ids(self._processor, ""), np.int32)
-        self.special_tokens = SpecialTokens(self.eos_id, sentinel_ids)
-        self.sha256 = hashlib.sha256(model_bytes + b"\n%d extra ids" % self.num_extra_ids).hexdigest()
+    @property
+    def pad_id(self) -> int:
+        """The id of padding."""
+        return self.special_tokens.pad_id
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, extra_ids: int = 100) -> "Vocabulary":
-        """Returns the vocabulary in the SentencePiece model file `path`.
+    @property
+    def eos_id(self) -> int:
+        """The id of the end mark."""
+        return self.special_tokens.eos_id
 
-        Raises:
-          UserError: the file is missing, unreadable or truncated, or not a model that T5's conventions fit.
-        """
-        try:
-            model_bytes = pathlib.Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise UserError(f"Cannot read the vocabulary {path}: {error.strerror}.") from error
-        return cls(model_bytes, extra_ids=extra_ids, origin=f"The vocabulary {path}")
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file, without the added sentinels, so that `load` gives this vocabulary again.
-
-        Raises:
-          UserError: the file cannot be written.
-        """
-        _write_atomically(pathlib.Path(path), self.model_bytes)
+    @property
+    def unk_id(self) -> int | None:
+        """The id of the unknown token; None where every text can be written without one."""
+        return self.special_tokens.unk_id
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the ids [num_tokens] int32 of `text`, no end mark added; see `encode_batch`."""
+        """Returns the ids [num_tokens] int32 of `text`, no begin or end mark added; see `encode_batch`."""
         return self.encode_batch([text])[0]
 
+    @abc.abstractmethod
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-        """Returns the ids [num_tokens] int32 of each text, no end mark added.
-
-        `<extra_id_0>` in a text becomes that sentinel, whether or not a space is before it. With T5's vocabulary:
-
-            "The <extra_id_0> walks in<extra_id_1> park"  ->  [37 32099 10681 16 32098 2447]
+        """Returns the ids [num_tokens] int32 of each text, no begin or end mark added.
 
         Raises:
           UserError: a text holds lone surrogates, which no UTF-8 can express.
         """
-        spaced = [self._space_sentinels(text) for text in texts]
-        try:
-            ids_of_texts = self._processor.encode(spaced, return_type="numpy", num_threads=_NUM_THREADS)
-        except (RuntimeError, TypeError):
-            for text in texts:
-                _check_is_unicode(text)
-            raise
-        return [np.array(ids, np.int32) for ids in ids_of_texts]
+
+    @abc.abstractmethod
+    def encode_documents(self, texts: list[str]) -> list[np.ndarray]:
+        """Returns the ids [num_tokens] int32 of each text without those that a special token spelt out in it gives.
+
+        In raw text such a string is an accident, and its id would read as one that an objective put there.
+
+        Raises:
+          UserError: a text holds lone surrogates.
+        """
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of `ids` up to the first end mark, padding dropped.
+        """Returns the text of `ids` up to the first end mark, padding and begin marks dropped.
 
-        Sentinels come back as `<extra_id_N>`; ids outside the vocabulary read as the unknown token. With T5's:
-
-            [37 32099 10681 0 16 32098 2447 1 37]  ->  "The <extra_id_0> walks in <extra_id_1> park"
+        Ids outside the vocabulary read as the unknown token, or as nothing where there is none.
         """
+        special = self.special_tokens
+        dropped = {special.pad_id, *special.begin_ids}
         kept = []
         for token in map(int, ids):
-            if token == self.eos_id:
+            if token == special.eos_id:
                 break
-            if token != self.pad_id:
-                kept.append(token if 0 <= token < self.num_tokens else self.unk_id)
-        return self._processor.decode(kept)
+            if not 0 <= token < self.num_tokens:
+                if special.unk_id is not None:
+                    kept.append(special.unk_id)
+            elif token not in dropped:
+                kept.append(token)
+        return self._text_of(kept)
 
-    def _space_sentinels(self, text: str) -> str:
-        # A sentinel piece that begins a word is not found in text that touches the word before it.
-        if self._sentinels_begin_words and "<extra_id_" in text:
-            return _SENTINEL_IN_TEXT.sub(r" \1", text)
-        return text
+    def save(self, folder: Folder) -> None:
+        """Writes the public files of the vocabulary, which its kind reads; see `save_vocabulary` for all of it.
+
+        Raises:
+          UserError: a file cannot be written.
+        """
+        write_files(folder, self.files())
+
+    @abc.abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """Returns the public files by name: spiece.model, vocab.txt, ..."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Returns what the public files do not say and the ids depend on, in the words of JSON."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_folder(cls, folder: pathlib.Path, settings: Mapping[str, Any]) -> Self:
+        """Returns the vocabulary that `files` and `settings` were written of.
+
+        Raises:
+          UserError: a file cannot be read, or is damaged.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def from_public_folder(cls, folder: PublicFolder, model_type: str) -> Self:
+        """Returns the vocabulary of a public model; see `load_public_vocabulary`."""
+
+    @abc.abstractmethod
+    def public_config(self, model_type: str) -> dict[str, Any]:
+        """Returns tokenizer_config.json for a family of Transformers.
+
+        Raises:
+          UserError: the family has no such vocabulary.
+        """
+
+    def public_tokenizer(self, model_type: str) -> bytes | None:
+        """Returns tokenizer.json for a family of Transformers, None where the family does without."""
+        return None
+
+    @abc.abstractmethod
+    def _text_of(self, ids: list[int]) -> str:
+        """Returns the text of ids that are all in the vocabulary."""
 
 
-def train_vocabulary(documents: Iterable[str], *, size: int, path: str | os.PathLike[str]) -> None:
-    """Writes a SentencePiece unigram model of `size` pieces, sentinels not counted, trained on `documents`.
-
-    The same text gives the same bytes. Of a large corpus the first 20 million characters are used.
-
-    Source: trained as T5's own: pad 0, end mark 1, unknown 2, no start mark, NFKC, no byte pieces.
+def find_vocabulary(name: str, *, extra_ids: int) -> Vocabulary:
+    """Returns the vocabulary that a user names.
 
     Args:
-      documents: text; order matters.
-      size: pieces in the model, padding, end mark and unknown among them.
-      path: the model file; its folder is made if need be. It appears whole or not at all.
+      name: a SentencePiece model; a folder that `save_vocabulary` wrote, or that of a public model; or `bytes`.
+      extra_ids: sentinels added to a SentencePiece model that has none; folders say themselves how many.
 
     Raises:
-      UserError: there is too little text for `size`, or `size` is below the number of characters in use, or
-        the file cannot be written.
+      UserError: there is no such vocabulary, or it is damaged.
     """
-    if size < _MIN_SIZE:
-        raise UserError(f"A vocabulary has at least {_MIN_SIZE} pieces, not {size}.")
-    model = io.BytesIO()
-    lines = list(_training_lines(documents))
-    if not lines:
-        raise UserError("Cannot train a vocabulary: the training documents hold no text.")
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=size,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            max_sentence_length=_MAX_LINE_CHARACTERS * _MAX_BYTES_PER_CHARACTER,
-            num_threads=16,  # a part of the result, so not the number of cores
-            minloglevel=3,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise _training_error(str(error), size) from error
-    _write_atomically(pathlib.Path(path), model.getvalue())
+    from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary
+
+    if name == BYTES:
+        return _kinds()[BYTES].from_folder(pathlib.Path(), {})
+    path = pathlib.Path(name).expanduser()
+    if (path / DESCRIPTION_FILE).is_file():
+        return load_vocabulary(path)
+    if path.is_dir():
+        return load_public_vocabulary(path, _model_type(PublicFolder(path)))
+    return SentencePieceVocabulary.load(path, extra_ids=extra_ids)
 
 
-def _training_lines(documents: Iterable[str]) -> Iterator[str]:
-    """Yields lines of text, the long ones in parts, up to the limit of the training text."""
-    num_characters = 0
-    for line in itertools.chain.from_iterable(document.split("\n") for document in documents):
-        _check_is_unicode(line)
-        for start in range(0, len(line), _MAX_LINE_CHARACTERS):
-            part = line[start : start + _MAX_LINE_CHARACTERS]
-            if not part.isspace():
-                yield part
-                num_characters += len(part)
-        if num_characters >= _MAX_TRAINING_CHARACTERS:
-            return
+def save_vocabulary(vocabulary: Vocabulary, folder: Folder) -> None:
+    """Writes a vocabulary into a folder, made if need be, each file whole or not at all and vocabulary.json last.
 
-
-def _training_error(message: str, size: int) -> UserError:
-    if match := re.search(r"value <= (\d+)", message):
-        return UserError(
-            f"There is too little text for a vocabulary of {size} pieces; the largest it can give is {match[1]}."
-        )
-    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return UserError(
-            f"A vocabulary of {size} pieces cannot hold the characters of this text; "
-            f"the smallest that can has {match[1]}."
-        )
-    return UserError(
-        f"Cannot train a vocabulary of {size} pieces on this text: SentencePiece says {message!r}."
-    )
-
-
-def _processor(model_bytes: bytes, origin: str) -> sentencepiece.SentencePieceProcessor:
-    # A file cut between two pieces would load, as a smaller vocabulary.
-    if not _holds_settings(model_bytes):
-        raise UserError(f"{origin} is truncated or not a SentencePiece model.")
-    try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
-    except RuntimeError as error:
-        raise UserError(f"{origin} is not a usable SentencePiece model: {error}.") from error
-
-
-def _holds_settings(model_bytes: bytes) -> bool:
-    """Returns whether this is a whole model: the pieces, and after them the settings of the normaliser.
-
-    Source: Protocol Buffers' wire format, of which a model is a series of fields (number, length, content). Read
-    here by hand because SentencePiece's own Python reader demands a protobuf newer than many machines have.
+    Raises:
+      UserError: a file cannot be written.
     """
-    position, field_numbers = 0, set()
-    try:
-        while position < len(model_bytes):
-            tag, position = _read_varint(model_bytes, position)
-            length, position = _read_varint(model_bytes, position)
-            if tag % 8 != _LENGTH_DELIMITED:
-                return False
-            field_numbers.add(tag // 8)
-            position += length
-    except IndexError:
-        return False
-    return position == len(model_bytes) and {_PIECES_FIELD, _NORMALIZER_FIELD} <= field_numbers
+    description = {
+        "kind": vocabulary.kind,
+        "settings": vocabulary.settings(),
+        "sha256": vocabulary.sha256,
+    }
+    vocabulary.save(folder)
+    write_files(folder, {DESCRIPTION_FILE: json_bytes(description)})
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns the number at `position`, seven bits a byte and the lowest first, and the position after it."""
-    value = shift = 0
-    while data[position] >= 0x80:
-        value |= (data[position] & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-    return value | data[position] << shift, position + 1
+def load_vocabulary(folder: Folder) -> Vocabulary:
+    """Returns the vocabulary that `save_vocabulary` wrote.
 
-
-def _with_sentinels(model_bytes: bytes, num_sentinels: int) -> bytes:
-    """Returns the model with the pieces of `num_sentinels` sentinels after its own, the highest number first.
-
-    Protocol Buffers read messages set end to end as one, so the pieces are appended: text in field 1, the score 0
-    in field 2, the type "user defined" in field 3.
+    Raises:
+      UserError: a file is missing or damaged, or is not the one that was written.
     """
-    fields = []
-    for number in reversed(range(num_sentinels)):
-        text = f"▁<extra_id_{number}>".encode()
-        piece = b"\x0a%c%b" % (len(text), text) + b"\x15\x00\x00\x00\x00" + b"\x18\x04"
-        fields.append(b"\x0a%c%b" % (len(piece), piece))
-    return model_bytes + b"".join(fields)
+    path = pathlib.Path(folder).expanduser() / DESCRIPTION_FILE
+    description = read_json(path)
+    kind, settings = description.get("kind"), description.get("settings")
+    if not isinstance(kind, str) or kind not in _kinds():
+        raise UserError(f"{path} is damaged: its kind is {kind!r}, none of {', '.join(_kinds())}.")
+    with _damage_named(f"{path} is damaged: its settings are none of a {kind} vocabulary"):
+        vocabulary = _kinds()[kind].from_folder(path.parent, dict(settings or {}))
+    if vocabulary.sha256 != description.get("sha256"):
+        raise UserError(
+            f"The vocabulary in {path.parent} is not the one that was saved there: a file or a setting of it has "
+            "changed; put the original files back."
+        )
+    return vocabulary
 
 
-def _sentinel_ids(processor: sentencepiece.SentencePieceProcessor, prefix: str) -> list[int]:
-    """Returns the ids of the pieces `<extra_id_0>`, `<extra_id_1>` and so on, up to the first that is missing."""
-    ids = (processor.piece_to_id(f"{prefix}<extra_id_{number}>") for number in itertools.count())
-    return list(itertools.takewhile(lambda token: token != processor.unk_id(), ids))
+def load_public_vocabulary(folder: Folder, model_type: str) -> Vocabulary:
+    """Returns the vocabulary of a public model, from the files in its folder alone.
+
+    Read are spiece.model, vocab.txt, or vocab.json and merges.txt, and where the last three are missing what
+    tokenizer.json holds of them; settings come from tokenizer_config.json, special_tokens_map.json and the lists of
+    added tokens. Where these are silent, the family's own habits hold: BERT lowercases, T5 has 100 sentinels.
+
+    Args:
+      folder: where the files are.
+      model_type: the family, as config.json names it; a folder of `t5` may be one of ByT5.
+
+    Raises:
+      UserError: the family is none of ours, a file is missing or damaged, or the tokenizer does something that ours
+        for this family does not.
+    """
+    public = PublicFolder(folder)
+    tokenizer_class = str(public.config.get("tokenizer_class"))
+    is_bytes = model_type == "t5" and tokenizer_class == _BYTE_TOKENIZER
+    kind = BYTES if is_bytes else _kind_of_family(model_type)
+    with _damage_named(f"The tokenizer files in {public.path} are damaged: they are not laid out as {kind}"):
+        return _kinds()[kind].from_public_folder(public, model_type)
 
 
-def _check_is_unicode(text: str) -> None:
+def save_public_vocabulary(
+    vocabulary: Vocabulary, folder: Folder, model_type: str, model_max_length: int | None = None
+) -> None:
+    """Writes the folder that Transformers' `AutoTokenizer` loads and gives the same ids from.
+
+    It holds the vocabulary's own files, tokenizer_config.json, special_tokens_map.json and, for WordPiece and BPE,
+    tokenizer.json, which adds the family's begin and end marks.
+
+    Args:
+      vocabulary: one of the kind that the family has.
+      folder: made if need be.
+      model_type: the family, as its config.json names it.
+      model_max_length: most tokens of an input, which Transformers cuts to where it is asked to.
+
+    Raises:
+      UserError: the family has no such vocabulary, or a file cannot be written.
+    """
+    if vocabulary.kind not in (_kind_of_family(model_type), BYTES if model_type == "t5" else None):
+        raise UserError(f"A {model_type} model has no {vocabulary.kind} vocabulary in Transformers.")
+    config = vocabulary.public_config(model_type)
+    if model_max_length is not None:
+        config["model_max_length"] = model_max_length
+    tokenizer = vocabulary.public_tokenizer(model_type)
+    files = vocabulary.files() | ({TOKENIZER_FILE: tokenizer} if tokenizer is not None else {})
+    files[SPECIAL_TOKENS_FILE] = json_bytes({role: text for role, text in config.items() if _is_role(role)})
+    files[CONFIG_FILE] = json_bytes(config)
+    write_files(folder, files)
+
+
+def check_is_unicode(text: str) -> None:
+    """Returns if the text can be written in UTF-8.
+
+    Raises:
+      UserError: it holds a lone surrogate.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -283,15 +296,53 @@ def _check_is_unicode(text: str) -> None:
         ) from error
 
 
-def _write_atomically(path: pathlib.Path, content: bytes) -> None:
-    path = path.expanduser()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+@functools.cache
+def _kinds() -> Mapping[str, type[Vocabulary]]:
+    # Here and not above: each of them builds on this file.
+    from t5like.data.byte_level_bpe import ByteLevelBPEVocabulary
+    from t5like.data.byte_vocabulary import ByteVocabulary
+    from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary
+    from t5like.data.wordpiece import WordPieceVocabulary
+
+    kinds = (SentencePieceVocabulary, WordPieceVocabulary, ByteLevelBPEVocabulary, ByteVocabulary)
+    return {kind.kind: kind for kind in kinds}
+
+
+@contextlib.contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+    """Reports what a reader of JSON meets in a file that somebody else wrote as a UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write the vocabulary {path}: {error.strerror}.") from error
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{what} ({type(error).__name__}: {error}).") from error
+
+
+def _kind_of_family(model_type: str) -> str:
+    if model_type not in _KIND_OF_FAMILY:
+        raise UserError(
+            f"There is no vocabulary for models of the type {model_type!r}; there is for "
+            f"{', '.join(_KIND_OF_FAMILY)}."
+        )
+    return _KIND_OF_FAMILY[model_type]
+
+
+def _model_type(folder: PublicFolder) -> str:
+    """Returns the family of a public folder, from its config.json or else from the files that only one kind has."""
+    if folder.has("config.json"):
+        return str(read_json(folder.path / "config.json").get("model_type"))
+    if str(folder.config.get("tokenizer_class")) == _BYTE_TOKENIZER or folder.has("spiece.model"):
+        return "t5"
+    if folder.has("vocab.txt"):
+        return "bert"
+    if folder.has("vocab.json", "merges.txt"):
+        raise UserError(
+            f"The vocabulary in {folder.path} may be one of GPT-2, RoBERTa or BART; add the config.json of its model, "
+            "or one that holds its model_type alone."
+        )
+    raise UserError(
+        f"{folder.path} holds no vocabulary: there is no vocabulary.json, spiece.model, vocab.txt or config.json in it."
+    )
+
+
+def _is_role(name: str) -> bool:
+    return name.endswith("_token") or name == "additional_special_tokens"

@@ -143,6 +143,8 @@ class SpanCorruption:
             np.append(targets, special_tokens.eos_id),
             inputs_length=self.inputs_length,
             targets_length=self.targets_length,
+            pad_id=special_tokens.pad_id,
+            decoder_start_id=special_tokens.decoder_start_id,
         )
 
 

@@ -13,8 +13,8 @@ class TextToText:
     """Turns one pair of texts into one encoder-decoder row.
 
     Attributes:
-      inputs_length: length of the encoder row in tokens, end mark included.
-      targets_length: length of the decoder row in tokens, end mark included.
+      inputs_length: length of the encoder row in tokens, begin and end marks included.
+      targets_length: length of the decoder row in tokens, begin and end marks included.
 
     Raises:
       UserError: a length is not positive.
@@ -31,7 +31,7 @@ class TextToText:
     def __call__(
         self, inputs: np.ndarray, targets: np.ndarray, special_tokens: SpecialTokens, example_id: int
     ) -> Features:
-        """Returns one row of features; as in T5 the end mark is added first and the row trimmed after.
+        """Returns one row of features; as in T5 the marks are added first and the row trimmed after.
 
         So a text that is too long loses its end mark: the row says that the text went on, and the decoder never
         learns to stop in the middle of a target. With end mark 1, inputs_length=4, targets_length=3:
@@ -40,17 +40,27 @@ class TextToText:
             targets [4 5 6 7]  ->  decoder_target_tokens  [4 5 6]
                                    decoder_input_tokens   [0 4 5]
 
+        With begin mark 9 on both sides, decoder start 2 and padding 3, as in BART but for the numbers:
+
+            inputs  [7]        ->  encoder_input_tokens   [9 7 1 3]
+            targets [4]        ->  decoder_target_tokens  [9 4 1]
+                                   decoder_input_tokens   [2 9 4]
+
         Args:
-          inputs: [any] int32 ids, no end mark.
-          targets: [any] int32 ids, no end mark.
-          special_tokens: the vocabulary's end mark.
+          inputs: [any] int32 ids, no marks.
+          targets: [any] int32 ids, no marks.
+          special_tokens: the vocabulary's marks.
           example_id: which example of its task this is.
         """
         row = encoder_decoder_row(
-            np.append(inputs, special_tokens.eos_id),
-            np.append(targets, special_tokens.eos_id),
+            np.concatenate([special_tokens.begin_ids, inputs, [special_tokens.eos_id]]).astype(np.int32),
+            np.concatenate([special_tokens.target_begin_ids, targets, [special_tokens.eos_id]]).astype(
+                np.int32
+            ),
             inputs_length=self.inputs_length,
             targets_length=self.targets_length,
+            pad_id=special_tokens.pad_id,
+            decoder_start_id=special_tokens.decoder_start_id,
         )
         row[EXAMPLE_IDS] = np.asarray(example_id, np.int64)
         return row

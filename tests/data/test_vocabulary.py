@@ -1,284 +1,446 @@
+"""Laws of every vocabulary: batches, marks, documents, folders of ours and public ones."""
+
 import json
-import pathlib
-import re
-import subprocess
-import sys
-from pydoc_data.topics import topics
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from t5like.data.vocabulary import Vocabulary, train_vocabulary
+from t5like.data.vocabulary import (
+    Vocabulary,
+    find_vocabulary,
+    load_public_vocabulary,
+    load_vocabulary,
+    save_public_vocabulary,
+    save_vocabulary,
+)
 from t5like.errors import UserError
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SHARED = (ROOT / "../shared/data").resolve()
+SHARED = (Path(__file__).resolve().parents[2] / "../shared/data").resolve()
 needs_shared_data = pytest.mark.skipif(
     not SHARED.exists(),
-    reason="shared data not in this checkout: T5's vocabulary and the vectors made with it",
+    reason="shared data not in this checkout: the published vocabularies and texts to read",
 )
+PUBLISHED = {
+    "t5": "t5",
+    "mt5": "t5",
+    "umt5": "t5",
+    "bert": "bert-base-uncased",
+    "distilbert": "bert-base-uncased",
+    "gpt2": "gpt2",
+    "roberta": "roberta-base",
+    "bart": "roberta-base",
+}
 
-DOCUMENTS = [text for _, text in sorted(topics.items())][:12]
+FAMILIES = ("t5", "bert", "gpt2", "roberta", "bart", "byt5")
+FILES = {
+    "t5": {"spiece.model"},
+    "bert": {"vocab.txt"},
+    "gpt2": {"vocab.json", "merges.txt"},
+    "roberta": {"vocab.json", "merges.txt"},
+    "bart": {"vocab.json", "merges.txt"},
+    "byt5": set(),
+}
+MODEL_TYPES = dict(zip(FAMILIES, FAMILIES, strict=True)) | {"byt5": "t5"}
 
-
-@pytest.fixture(scope="module")
-def small_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("vocabulary") / "small.model"
-    train_vocabulary(DOCUMENTS, size=400, path=path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def small(small_path):
-    return Vocabulary.load(small_path)
-
-
-@pytest.fixture(scope="module")
-def t5():
-    return Vocabulary.load(SHARED / "vocab/t5/spiece.model")
-
-
-@pytest.fixture(scope="module")
-def t5_with_own_sentinels():
-    return Vocabulary.load(SHARED / "vocab/t5/sentencepiece_cc_all.32000.100extra-sentencepiece.model")
-
-
-@needs_shared_data
-def test_t5_base_vectors(t5):
-    cases = json.loads((SHARED / "tokenizer_vectors/tokenizer_tests.json").read_text())["t5-base"]
-    assert len(cases) == 18
-    for case in cases:
-        ids = case["encoded"]["input_ids"]
-        assert [*t5.encode(case["input"]), t5.eos_id] == ids
-        if t5.unk_id not in ids and "!!" not in case["input"]:  # the vectors drop a space before punctuation
-            assert t5.decode(ids) == case["decoded_without_special"]
-
-
-@needs_shared_data
-def test_t5_base_long_vector(t5):
-    case = json.loads((SHARED / "tokenizer_vectors/t5_base_encoded.json").read_text())
-    assert t5.encode(case["text"]).tolist() == [token for token in case["token_ids"] if token != t5.eos_id]
+characters = st.characters(exclude_categories=["Cs"])
+SPELT_OUT = [
+    "<extra_id_0>",
+    "[MASK]",
+    "[SEP]",
+    " <mask>",
+    "</s>",
+    "<|endoftext|>",
+    "<pad>",
+    "the ",
+    "don't",
+    "  ",
+]
+texts = st.lists(st.one_of(st.text(characters, max_size=8), st.sampled_from(SPELT_OUT)), max_size=5).map(
+    "".join
+)
+quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@needs_shared_data
-def test_t5_ids_and_sizes(t5):
-    assert (t5.pad_id, t5.eos_id, t5.unk_id) == (0, 1, 2)
-    assert (t5.num_tokens, t5.num_embeddings, t5.num_extra_ids) == (32100, 32128, 100)
-    assert t5.special_tokens.eos_id == 1
-    assert t5.special_tokens.sentinel_ids.tolist() == list(range(32099, 31999, -1))
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
-@needs_shared_data
-def test_sentinels_in_text_as_in_the_docstrings(t5):
-    ids = [37, 32099, 10681, 16, 32098, 2447]
-    assert t5.encode("The <extra_id_0> walks in <extra_id_1> park").tolist() == ids
-    assert t5.encode("The <extra_id_0> walks in<extra_id_1> park").tolist() == ids
-    decoded = "The <extra_id_0> walks in <extra_id_1> park"
-    assert t5.decode([37, 32099, 10681, 0, 16, 32098, 2447, 1, 37]) == decoded
-    assert t5.encode("<extra_id_0><extra_id_1><extra_id_99>").tolist() == [32099, 32098, 32000]
-    assert 32000 not in t5.encode("<extra_id_100>")
+@pytest.fixture
+def vocabulary(family: str, small_vocabularies: dict[str, Vocabulary]) -> Vocabulary:
+    return small_vocabularies[family]
 
 
-@needs_shared_data
-def test_a_model_with_sentinels_of_its_own_keeps_its_ids(t5, t5_with_own_sentinels):
-    own = t5_with_own_sentinels
-    assert (own.num_tokens, own.num_embeddings, own.num_extra_ids) == (32101, 32128, 0)
-    assert (own.pad_id, own.eos_id, own.unk_id) == (0, 1, 3)
-    assert own.special_tokens.sentinel_ids.tolist() == list(range(32100, 32000, -1))
-    text = "The <extra_id_0> walks in<extra_id_1> park."
-    np.testing.assert_array_equal(own.encode(text), t5.encode(text) + 1)
-    assert own.decode(own.encode(text)) == t5.decode(t5.encode(text))
+@quick
+@given(batch=st.lists(texts, max_size=4))
+def test_a_batch_is_its_texts_one_by_one(vocabulary: Vocabulary, batch: list[str]) -> None:
+    encoded = vocabulary.encode_batch(batch)
+    assert len(encoded) == len(batch)
+    for text, ids in zip(batch, encoded, strict=True):
+        assert ids.dtype == np.int32
+        assert ids.ndim == 1
+        np.testing.assert_array_equal(ids, vocabulary.encode(text))
+        assert np.all((ids >= 0) & (ids < vocabulary.num_tokens))
 
 
-@needs_shared_data
-def test_reencoding_real_documents_gives_their_ids(t5):
-    """The ids T5's own pipeline made of 500 documents decode to text that encodes to the same ids."""
-    path = next((SHARED / "t5_span_corruption_vectors").glob("c4_tokenized*.jsonl"))
-    documents = [json.loads(line)["targets"] for line in path.read_text().split("\n")[:50] if line]
-    documents = [ids for ids in documents if t5.unk_id not in ids]
-    assert len(documents) >= 20
-    texts = [t5.decode(ids) for ids in documents]
-    assert [ids.tolist() for ids in t5.encode_batch(texts)] == documents
+def test_no_marks_are_added(vocabulary: Vocabulary) -> None:
+    special = vocabulary.special_tokens
+    marks = {special.eos_id, special.pad_id, *special.begin_ids}
+    for text in ("", "  ", "the module of [1]"):
+        assert not marks & set(vocabulary.encode(text).tolist())
 
 
-def test_shapes_and_sizes(small):
-    assert small.num_tokens == 500
-    assert small.num_embeddings == 512
-    assert (small.pad_id, small.eos_id, small.unk_id) == (0, 1, 2)
-    assert small.special_tokens.sentinel_ids.tolist() == list(range(499, 399, -1))
-    assert small.special_tokens.sentinel_ids.dtype == np.int32
-    for text in ("", "  ", "the module"):
-        assert small.encode(text).dtype == np.int32
-        assert small.encode(text).ndim == 1
+@quick
+@given(text=texts, after=st.lists(st.integers(0, 600), max_size=3), data=st.data())
+def test_decoding_ends_at_the_first_end_mark_and_drops_padding_and_begin_marks(
+    vocabulary: Vocabulary, text: str, after: list[int], data: st.DataObject
+) -> None:
+    special = vocabulary.special_tokens
+    ids = [token for token in vocabulary.encode(text).tolist() if token != special.eos_id]
+    decoded = vocabulary.decode(ids)
+    assert vocabulary.decode(np.array([*ids, special.eos_id, *after])) == decoded
+    assert vocabulary.decode([*special.begin_ids, *ids, special.eos_id]) == decoded
+    if special.pad_id != special.eos_id:
+        place = data.draw(st.integers(0, len(ids)))
+        assert vocabulary.decode([*ids[:place], special.pad_id, *ids[place:]]) == decoded
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.sampled_from(["the", "module", "<extra_id_0>", "<extra_id_7>", "x", "12", "(a,", "b)"])))
-def test_words_and_sentinels_survive_the_round_trip(small, words):
-    text = " ".join(words)
-    assert small.decode(small.encode(text)) == text
+def test_ids_outside_read_as_unknown_or_as_nothing(vocabulary: Vocabulary) -> None:
+    ids = vocabulary.encode("the module").tolist()
+    instead = [] if vocabulary.unk_id is None else [vocabulary.unk_id]
+    for outside in (-1, vocabulary.num_tokens, vocabulary.num_embeddings, 2**31 - 1):
+        assert vocabulary.decode([*ids, outside, *ids]) == vocabulary.decode([*ids, *instead, *ids])
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), max_size=4))
-def test_a_batch_is_its_texts_one_by_one(small, texts):
-    batch = small.encode_batch(texts)
-    assert len(batch) == len(texts)
-    for text, ids in zip(texts, batch, strict=True):
-        np.testing.assert_array_equal(ids, small.encode(text))
-        assert np.all((ids >= 0) & (ids < small.num_tokens))
+@quick
+@given(text=texts)
+def test_documents_hold_no_special_token(vocabulary: Vocabulary, family: str, text: str) -> None:
+    special = vocabulary.special_tokens
+    ids, raw = vocabulary.encode(text), vocabulary.encode_documents([text, text])[1]
+    assert raw.dtype == np.int32
+    if family == "byt5":  # whose sentinels are bytes as well
+        assert raw.tolist() == [byte + 3 for byte in text.encode()]
+        return
+    marks = {
+        special.eos_id,
+        special.pad_id,
+        *special.begin_ids,
+        special.mask_id,
+        *special.sentinel_ids.tolist(),
+    }
+    assert raw.tolist() == [token for token in ids.tolist() if token not in marks]
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8), st.lists(st.integers(0, 600), max_size=4))
-def test_decode_reads_any_ids_up_to_the_end_mark(small, ids, after):
-    ids = [token for token in ids if token != small.eos_id]
-    text = small.decode(np.array(ids, np.int64))
-    assert text == small.decode([*ids, small.eos_id, *after])
-    assert text == small.decode([token if 0 <= token < small.num_tokens else small.unk_id for token in ids])
-    padded = [token for each in ids for token in (small.pad_id, each)]
-    assert text == small.decode(padded)
+def test_lone_surrogates_are_a_user_error(vocabulary: Vocabulary) -> None:
+    for encode in (vocabulary.encode_batch, vocabulary.encode_documents):
+        with pytest.raises(UserError, match="not valid Unicode at character 2"):
+            encode(["fine", "ab\udcff"])
 
 
-def test_saving_and_loading_keeps_the_vocabulary(small, tmp_path):
-    path = tmp_path / "new" / "folder" / "v.model"
-    small.save(path)
-    loaded = Vocabulary.load(path)
-    assert loaded.sha256 == small.sha256
-    assert path.read_bytes() == small.model_bytes
-    assert [entry.name for entry in path.parent.iterdir()] == ["v.model"]
-    assert Vocabulary.load(path, extra_ids=10).sha256 != small.sha256
-    assert Vocabulary.load(path, extra_ids=0).special_tokens.sentinel_ids.tolist() == []
+def test_there_are_as_many_embeddings_as_tokens_and_less_than_128_more(vocabulary: Vocabulary) -> None:
+    assert vocabulary.num_embeddings % 128 == 0
+    assert 0 <= vocabulary.num_embeddings - vocabulary.num_tokens < 128
 
 
-def test_a_failed_save_leaves_the_old_file(small, tmp_path, monkeypatch):
-    path = tmp_path / "v.model"
-    path.write_bytes(b"old")
+# Where the marks stand.
 
-    def fail(source, target):
+
+def marks(vocabulary: Vocabulary, first: str, second: str | None = None) -> list[int]:
+    """Returns the ids of a text, or of a pair, as `SpecialTokens` says they are laid out."""
+    special = vocabulary.special_tokens
+    rest = [] if second is None else [*special.separator_ids, *vocabulary.encode(second).tolist()]
+    return [*special.begin_ids, *vocabulary.encode(first).tolist(), *rest, special.eos_id]
+
+
+LAYOUTS = {
+    "t5": ("a </s>", "a </s> b </s>", "<pad>", "a </s>"),
+    "byt5": ("a </s>", "a </s> b </s>", "<pad>", "a </s>"),
+    "bert": ("[CLS] a [SEP]", "[CLS] a [SEP] b [SEP]", "[PAD]", None),
+    "roberta": ("<s> a </s>", "<s> a </s> </s> b </s>", None, None),
+    "bart": ("<s> a </s>", "<s> a </s> </s> b </s>", "</s>", "<s> a </s>"),
+    "gpt2": ("a <|endoftext|>", None, "<|endoftext|>", None),
+}
+
+
+def test_marks_stand_where_the_family_has_them(vocabulary: Vocabulary, family: str) -> None:
+    one, pair, start, target = LAYOUTS[family]
+    special = vocabulary.special_tokens
+    of = {"a": vocabulary.encode("a").tolist(), "b": vocabulary.encode("b").tolist()}
+    if family in ("t5", "byt5"):
+        of |= {"<pad>": [0], "</s>": [1]}  # not looked for in text
+
+    def ids(layout: str) -> list[int]:
+        return [token for word in layout.split() for token in of.get(word, vocabulary.encode(word).tolist())]
+
+    assert marks(vocabulary, "a") == ids(one)
+    if pair is not None:
+        assert marks(vocabulary, "a", "b") == ids(pair)
+    if start is not None:
+        assert [special.decoder_start_id] == ids(start)
+    if target is not None:
+        assert [*special.target_begin_ids, *of["a"], special.eos_id] == ids(target)
+
+
+# Folders of ours.
+
+
+def test_saving_and_loading_keeps_the_vocabulary(vocabulary: Vocabulary, family: str, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    save_vocabulary(vocabulary, folder)
+    assert {path.name for path in folder.iterdir()} == FILES[family] | {"vocabulary.json"}
+    loaded = load_vocabulary(folder)
+    assert type(loaded) is type(vocabulary)
+    assert loaded.sha256 == vocabulary.sha256
+    assert loaded.num_tokens == vocabulary.num_tokens
+    assert str(loaded.special_tokens) == str(vocabulary.special_tokens)
+    text = "The module <mask> [MASK] <extra_id_0> é漢\r\n"
+    assert loaded.encode(text).tolist() == vocabulary.encode(text).tolist()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    save_vocabulary(loaded, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert find_vocabulary(str(folder), extra_ids=7).sha256 == vocabulary.sha256
+
+
+def test_different_vocabularies_have_different_digests(small_vocabularies: dict[str, Vocabulary]) -> None:
+    assert len({vocabulary.sha256 for vocabulary in small_vocabularies.values()}) == len(small_vocabularies)
+
+
+def change(path: Path, act: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    act(content)
+    path.write_text(json.dumps(content))
+
+
+def refused(act: Callable[[], Any]) -> str:
+    with pytest.raises(UserError) as raised:
+        act()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "emptied", "gone", "no text"])
+def test_a_damaged_file_is_a_user_error(
+    vocabulary: Vocabulary, family: str, damage: str, tmp_path: Path
+) -> None:
+    for name in sorted(FILES[family] | {"vocabulary.json"}):
+        save_vocabulary(vocabulary, tmp_path)
+        path = tmp_path / name
+        content = path.read_bytes()
+        if damage == "changed":
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        elif damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(
+                {"cut": content[: len(content) // 2], "emptied": b"", "no text": b"\xff\xfe"}[damage]
+            )
+        assert str(tmp_path) in refused(lambda: load_vocabulary(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (
+            lambda d: d.update(kind="wordpieces"),
+            "its kind is 'wordpieces', none of sentencepiece, wordpiece,",
+        ),
+        (lambda d: d.pop("kind"), "its kind is None"),
+        (lambda d: d.pop("sha256"), "is not the one that was saved there"),
+        (lambda d: d.update(settings=[1]), "its settings are none of a wordpiece vocabulary"),
+        (lambda d: d["settings"].pop("added_tokens"), "its settings are none of a wordpiece vocabulary"),
+        (lambda d: d["settings"].update(more=1), "its settings are none of a wordpiece vocabulary"),
+        (lambda d: d["settings"].update(lowercases="no"), "its settings are none of a wordpiece vocabulary"),
+        (lambda d: d["settings"].update(begin_token=None), "vocabulary.json is damaged"),
+        (lambda d: d["settings"].update(lowercases=True), "a file or a setting of it has changed"),
+        (lambda d: d["settings"].update(end_token="[END]"), r"has no '[END]', its end token"),
+    ],
+)
+def test_a_changed_description_is_a_user_error(
+    act: Callable[[dict[str, Any]], Any],
+    says: str,
+    small_vocabularies: dict[str, Vocabulary],
+    tmp_path: Path,
+) -> None:
+    save_vocabulary(small_vocabularies["bert"], tmp_path)
+    change(tmp_path / "vocabulary.json", act)
+    assert says in refused(lambda: load_vocabulary(tmp_path))
+
+
+def test_a_file_of_another_vocabulary_is_noticed(
+    small_vocabularies: dict[str, Vocabulary], tmp_path: Path
+) -> None:
+    save_vocabulary(small_vocabularies["roberta"], tmp_path)
+    shutil.copy(tmp_path / "vocabulary.json", tmp_path / "kept")
+    save_vocabulary(small_vocabularies["gpt2"], tmp_path)
+    shutil.move(tmp_path / "kept", tmp_path / "vocabulary.json")
+    assert str(tmp_path) in refused(lambda: load_vocabulary(tmp_path))
+
+
+def test_a_failed_save_leaves_the_old_files(
+    vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_vocabulary(vocabulary, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(source: Any, target: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(UserError, match="No space left"):
-        small.save(path)
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["v.model"]
+    assert "No space left on device" in refused(lambda: save_vocabulary(vocabulary, tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_same_text_trains_the_same_bytes_quietly(small_path, tmp_path, capfd):
-    train_vocabulary(iter(DOCUMENTS), size=400, path=tmp_path / "again.model")
-    assert (tmp_path / "again.model").read_bytes() == small_path.read_bytes()
-    assert capfd.readouterr() == ("", "")
+# What a user names.
 
 
-def test_too_little_text_names_the_largest_size_that_works(tmp_path, capfd):
-    text = ["a vocabulary of a few words, and of a few more"]
-    with pytest.raises(UserError, match="largest") as caught:
-        train_vocabulary(text, size=4096, path=tmp_path / "v.model")
-    assert not (tmp_path / "v.model").exists()
-    largest = int(re.search(r"largest it can give is (\d+)", str(caught.value))[1])
-    train_vocabulary(text, size=largest, path=tmp_path / "v.model")
-    assert Vocabulary.load(tmp_path / "v.model").num_tokens == largest + 100
-    with pytest.raises(UserError, match="largest"):
-        train_vocabulary(text, size=largest + 1, path=tmp_path / "v.model")
-    assert capfd.readouterr() == ("", "")
+def test_what_a_user_names_is_found(small_vocabularies: dict[str, Vocabulary], tmp_path: Path) -> None:
+    t5, bert, gpt2 = (small_vocabularies[family] for family in ("t5", "bert", "gpt2"))
+    assert find_vocabulary("bytes", extra_ids=9).sha256 == small_vocabularies["byt5"].sha256
+    t5.save(tmp_path / "t5")
+    assert find_vocabulary(str(tmp_path / "t5"), extra_ids=9).sha256 == t5.sha256
+    file = str(tmp_path / "t5" / "spiece.model")
+    assert find_vocabulary(file, extra_ids=100).sha256 == t5.sha256
+    assert find_vocabulary(file, extra_ids=9).num_tokens == t5.num_tokens - 91
+    save_public_vocabulary(bert, tmp_path / "bert", "bert")
+    assert find_vocabulary(str(tmp_path / "bert"), extra_ids=9).sha256 == bert.sha256
+    save_public_vocabulary(small_vocabularies["byt5"], tmp_path / "byt5", "t5")
+    assert find_vocabulary(str(tmp_path / "byt5"), extra_ids=9).kind == "bytes"
+    gpt2.save(tmp_path / "gpt2")
+    assert "may be one of GPT-2, RoBERTa or BART" in refused(
+        lambda: find_vocabulary(str(tmp_path / "gpt2"), extra_ids=9)
+    )
+    (tmp_path / "gpt2" / "config.json").write_text('{"model_type": "gpt2"}')
+    assert find_vocabulary(str(tmp_path / "gpt2"), extra_ids=9).sha256 == gpt2.sha256
 
 
-@pytest.mark.parametrize(
-    ("documents", "size", "message"),
-    [
-        ([], 100, "no text"),
-        (["", " \n\t"], 100, "no text"),
-        (["abcdefgh"], 5, "smallest that can has"),
-        (["abc"], 3, "at least 4"),
-        (["abc"], -1, "at least 4"),
-        (["a\ud800"], 50, "not valid Unicode at character 1"),
-    ],
-)
-def test_what_cannot_be_trained_is_a_user_error(tmp_path, documents, size, message):
-    with pytest.raises(UserError, match=message):
-        train_vocabulary(documents, size=size, path=tmp_path / "v.model")
+def test_what_is_no_vocabulary_is_a_user_error(tmp_path: Path) -> None:
+    assert "holds no vocabulary" in refused(lambda: find_vocabulary(str(tmp_path), extra_ids=9))
+    assert "No such file" in refused(lambda: find_vocabulary(str(tmp_path / "gone"), extra_ids=9))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert "'llama'; there is for t5, mt5," in refused(lambda: find_vocabulary(str(tmp_path), extra_ids=9))
+    assert "There is no folder" in refused(lambda: load_public_vocabulary(tmp_path / "gone", "t5"))
+    for model_type in ("t5", "mt5", "umt5", "bert", "distilbert", "roberta", "gpt2", "bart"):
+        assert "holds no vocabulary" in refused(
+            lambda family=model_type: load_public_vocabulary(tmp_path, family)
+        )
+
+
+# Public folders.
+
+
+def test_a_public_folder_gives_the_vocabulary_back(
+    vocabulary: Vocabulary, family: str, tmp_path: Path
+) -> None:
+    save_public_vocabulary(vocabulary, tmp_path, MODEL_TYPES[family])
+    loaded = load_public_vocabulary(tmp_path, MODEL_TYPES[family])
+    assert loaded.sha256 == vocabulary.sha256
+    assert str(loaded.special_tokens) == str(vocabulary.special_tokens)
+    if family in ("bert", "gpt2", "roberta", "bart"):  # and from tokenizer.json alone
+        for name in FILES[family]:
+            (tmp_path / name).unlink()
+        assert load_public_vocabulary(tmp_path, family).sha256 == vocabulary.sha256
+        (tmp_path / "tokenizer_config.json").unlink()
+        (tmp_path / "special_tokens_map.json").unlink()
+        assert load_public_vocabulary(tmp_path, family).sha256 == vocabulary.sha256
+
+
+def test_a_vocabulary_is_saved_only_for_a_family_that_has_it(
+    small_vocabularies: dict[str, Vocabulary], tmp_path: Path
+) -> None:
+    for family, model_type, says in (
+        ("bert", "t5", "A t5 model has no wordpiece vocabulary"),
+        ("t5", "bert", "A bert model has no sentencepiece vocabulary"),
+        ("byt5", "mt5", "A mt5 model has no bytes vocabulary"),
+        ("gpt2", "bart", "marks its inputs as gpt2 does"),
+        ("t5", "llama", "no vocabulary for models of the type 'llama'"),
+    ):
+        vocabulary = small_vocabularies[family]
+        message = refused(lambda v=vocabulary, m=model_type: save_public_vocabulary(v, tmp_path / "new", m))
+        assert says in message
     assert not list(tmp_path.iterdir())
 
 
-def test_lines_of_any_length_are_used(tmp_path):
-    train_vocabulary(["ab " * 30_000], size=8, path=tmp_path / "v.model")
-    assert len(Vocabulary.load(tmp_path / "v.model").encode("ab ab")) < 5
-
-
-def test_lone_surrogates_are_a_user_error(small):
-    with pytest.raises(UserError, match="not valid Unicode at character 2"):
-        small.encode_batch(["fine", "ab\udcff"])
-
-
-def test_any_truncation_is_a_user_error(small_path, tmp_path):
-    content = small_path.read_bytes()
-    path = tmp_path / "cut.model"
-    for length in [*range(600), *range(600, len(content), 4099), len(content) - 1]:
-        path.write_bytes(content[:length])
-        with pytest.raises(UserError, match="truncated"):
-            Vocabulary.load(path)
-
-
-@pytest.mark.parametrize("content", [b"plain text\n" * 99, b'{"model": {}}', b"\xff" * 99, bytes(99)])
-def test_other_files_are_a_user_error(tmp_path, content):
-    path = tmp_path / "other.model"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"other\.model is truncated or not"):
-        Vocabulary.load(path)
-
-
-def test_a_missing_file_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.model: No such file"):
-        Vocabulary.load(tmp_path / "gone.model")
-    with pytest.raises(UserError, match="directory"):
-        Vocabulary.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ({"pad_id": -1, "eos_id": 1, "unk_id": 0}, "padding the id 0"),
-        ({"pad_id": 0, "eos_id": -1, "unk_id": 1}, "end mark"),
-    ],
-)
-def test_other_conventions_are_a_user_error(tmp_path, ids, message):
-    import sentencepiece
-
-    with open(tmp_path / "v.model", "wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["hello world"] * 9),
-            model_writer=file,
-            vocab_size=11,
-            bos_id=-1,
-            minloglevel=3,
-            **ids,
-        )
-    with pytest.raises(UserError, match=message):
-        Vocabulary.load(tmp_path / "v.model")
-
-
-def test_sentinel_pieces_that_begin_no_word_are_used_as_they_are(tmp_path):
-    import sentencepiece
-
-    with open(tmp_path / "v.model", "wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["hello world"] * 9), model_writer=file, vocab_size=14, minloglevel=3,
-            pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["<extra_id_1>", "<extra_id_0>"],
-        )  # fmt: skip
-    vocabulary = Vocabulary.load(tmp_path / "v.model")
-    assert (vocabulary.num_tokens, vocabulary.num_extra_ids) == (14, 0)
-    assert vocabulary.special_tokens.sentinel_ids.tolist() == [4, 3]
-    assert 4 in vocabulary.encode("hello<extra_id_0> world")
-    assert vocabulary.decode(vocabulary.encode("hello<extra_id_0>world")) == "hello<extra_id_0>world"
-
-
-def test_no_protobuf_is_needed():
-    """The Python protobuf that SentencePiece's own model reader demands is newer than many machines have."""
-    program = (
-        "import sys; sys.modules['google.protobuf'] = None; import t5like.data.vocabulary;"
-        "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules"
+@pytest.fixture(scope="module")
+def public_tokenizers(
+    small_vocabularies: dict[str, Vocabulary], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """By family, what Transformers loads from the folders that are written for it."""
+    transformers = pytest.importorskip(
+        "transformers", reason="Transformers is not installed: it is compared with"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    transformers.logging.set_verbosity_error()
+    loaded = {}
+    for family, vocabulary in small_vocabularies.items():
+        folder = tmp_path_factory.mktemp(family)
+        save_public_vocabulary(vocabulary, folder, MODEL_TYPES[family], model_max_length=77)
+        loaded[family] = transformers.AutoTokenizer.from_pretrained(folder)
+    return loaded
+
+
+@pytest.fixture
+def read_publicly(public_tokenizers: dict[str, Any], family: str) -> Callable[[str], list[int]]:
+    return lambda text: public_tokenizers[family](text, add_special_tokens=False).input_ids
+
+
+# Transformers looks for T5's marks in text too, and has a word begin after each; `<` begins them all.
+plain_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=30)
+
+
+@quick
+@given(text=texts, plain=plain_texts)
+def test_transformers_reads_the_same_ids_from_what_is_saved(
+    vocabulary: Vocabulary, family: str, read_publicly: Callable[[str], list[int]], text: str, plain: str
+) -> None:
+    text = plain if family in ("t5", "byt5") else text
+    assert read_publicly(text) == vocabulary.encode(text).tolist()
+
+
+def test_transformers_knows_the_marks_and_the_length_of_what_is_saved(
+    vocabulary: Vocabulary, family: str, public_tokenizers: dict[str, Any]
+) -> None:
+    tokenizer, special = public_tokenizers[family], vocabulary.special_tokens
+    assert tokenizer.model_max_length == 77
+    if family == "gpt2":
+        assert tokenizer("the module").input_ids == vocabulary.encode("the module").tolist()
+        assert tokenizer.eos_token_id == special.eos_id
+        return
+    assert tokenizer("the module").input_ids == marks(vocabulary, "the module")
+    assert tokenizer("the module", "of 12").input_ids == marks(vocabulary, "the module", "of 12")
+    assert tokenizer.pad_token_id == special.pad_id
+    assert tokenizer.unk_token_id == special.unk_id
+    if special.mask_id is not None:
+        assert tokenizer.mask_token_id == special.mask_id
+        assert tokenizer.sep_token_id == special.eos_id
+    if family == "bert":
+        types = tokenizer("the module", "of 12").token_type_ids
+        num_first = len(marks(vocabulary, "the module"))
+        assert types == [0] * num_first + [1] * (len(types) - num_first)
+    if family == "t5":
+        assert len(tokenizer) == vocabulary.num_tokens
+        assert tokenizer("the <extra_id_0> of <extra_id_99>").input_ids == marks(
+            vocabulary, "the <extra_id_0> of <extra_id_99>"
+        )
+
+
+@needs_shared_data
+@pytest.mark.parametrize("model_type", PUBLISHED)
+def test_published_vocabularies_are_saved_as_transformers_reads_them(model_type: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip(
+        "transformers", reason="Transformers is not installed: it is compared with"
+    )
+    transformers.logging.set_verbosity_error()
+    vocabulary = load_public_vocabulary(SHARED / "vocab" / PUBLISHED[model_type], model_type)
+    save_public_vocabulary(vocabulary, tmp_path, model_type)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    cases = json.loads((SHARED / "tokenizer_vectors/tokenizer_tests.json").read_text(encoding="utf-8"))
+    inputs = sorted({case["input"] for each in cases.values() for case in each})
+    assert len(inputs) >= 18
+    expected = tokenizer(inputs, add_special_tokens=False).input_ids
+    assert [ids.tolist() for ids in vocabulary.encode_batch(inputs)] == expected

@@ -26,6 +26,18 @@ def test_worked_example():
     assert row["example_ids"].dtype == np.int64
 
 
+def test_worked_example_with_begin_marks():
+    special = SpecialTokens(
+        1, np.array([], np.int32), pad_id=3, begin_ids=(9,), decoder_start_id=2, target_begin_ids=(9,)
+    )
+    row = TextToText(inputs_length=4, targets_length=3)(np.array([7]), np.array([4]), special, example_id=0)
+    assert row["encoder_input_tokens"].tolist() == [9, 7, 1, 3]
+    assert row["encoder_segment_ids"].tolist() == [1, 1, 1, 0]
+    assert row["decoder_target_tokens"].tolist() == [9, 4, 1]
+    assert row["decoder_input_tokens"].tolist() == [2, 9, 4]
+    assert {row[name].dtype for name in row if name.endswith("_tokens")} == {np.dtype(np.int32)}
+
+
 @settings(deadline=None, max_examples=50)
 @given(inputs=ids, targets=ids, inputs_length=st.integers(1, 9), targets_length=st.integers(1, 9))
 def test_each_side_ends_with_the_end_mark_unless_it_was_trimmed(
