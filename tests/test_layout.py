@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("devices", ("sharding", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
-    ("mechanisms", ("train_step", "checkpoint", "decode")),
+    ("mechanisms", ("train_step", "checkpoint", "decode", "decoding/")),
     ("the workdir", ("workdir", "outcome")),
     ("the loop", ("loop", "evaluation", "training")),
     ("entry points", ("pretrain", "finetune", "evaluate", "generate")),
