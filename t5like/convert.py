@@ -17,7 +17,7 @@ import tyro
 from t5like import workdir as workdirs
 from t5like.checkpoint import Checkpoints
 from t5like.config import parse_command_line, to_json
-from t5like.data.vocabulary import read_vocabulary
+from t5like.data.vocabulary import find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.interchange import Plan, export_arrays
@@ -120,7 +120,7 @@ def load_workdir(config: Convert, path: Path) -> workdirs.TrainedModel:
 
 def load_public(config: Convert, path: Path) -> PublicModel:
     """Returns the public model, as the config would have it."""
-    vocabulary = None if config.vocabulary is None else read_vocabulary(config.vocabulary)
+    vocabulary = None if config.vocabulary is None else find_vocabulary(config.vocabulary, extra_ids=100)
     return load_public_model(path, head=config.head, num_labels=config.num_labels, vocabulary=vocabulary)
 
 

@@ -20,6 +20,7 @@ from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import (
     NUM_SAMPLES,
+    Answering,
     TaskEvaluation,
     held_out_loss,
     span_samples,
@@ -32,7 +33,8 @@ from t5like.pretrain import Pretrain, read_text
 from t5like.scores import Sample, Score
 from t5like.sharding import AxisRules, MeshShape
 from t5like.tasks import find_task
-from t5like.training import Placement, place
+from t5like.trained_model import Init, load_model
+from t5like.training import Placement, place, require_both_stacks
 
 COMMAND = "t5like evaluate"
 
@@ -42,13 +44,15 @@ class Evaluate:
     """What to measure, of which model; what is left out is taken from the model's own run."""
 
     init: str | None = None
-    """Workdir of the run whose newest checkpoint is measured."""
+    """Workdir of the run whose newest checkpoint is measured, or hf:FOLDER of a public model."""
     task: str | None = None
     """Which task, as suite/name."""
     data_dir: str | None = None
     """Folder of the task's official files."""
     data: str | None = None
     """Held-out text for the loss of the pretraining objective: a file, folder, glob, or tfds:name."""
+    answers: Answering | None = None
+    """Whether a task's answers are written, or its labels ranked; None: as the model was fine-tuned, else written."""
     split: str = "validation"
     """Which split of the task."""
     batch_size: int = 32
@@ -83,8 +87,9 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to measure.")
     if options.workdir is not None:
         outcome.check_folder(options.workdir)
-    init = workdirs.load_model(Path(config.init))
-    trained_as = workdirs.load_config(init.workdir)
+    init = load_model(config.init)
+    trained_as = workdirs.load_config(init.workdir) if isinstance(init, workdirs.TrainedModel) else None
+    require_both_stacks(init.config, COMMAND)
     placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
     with jax.set_mesh(placement.mesh):
         if config.task is not None or (config.data is None and isinstance(trained_as, Finetune)):
@@ -98,7 +103,7 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
 
 
 def measure_task(
-    config: Evaluate, init: workdirs.TrainedModel, trained_as: object, placement: Placement
+    config: Evaluate, init: Init, trained_as: object, placement: Placement
 ) -> tuple[list[Score], list[Sample]]:
     """Returns the scores of a task beside the majority class, and some answers."""
     own = trained_as if isinstance(trained_as, Finetune) else Finetune()
@@ -113,18 +118,20 @@ def measure_task(
         vocabulary=init.vocabulary,
         batch_size=config.batch_size,
         sharding=placement.batch,
+        answers=config.answers or own.answers,
     )
     metrics = task_evaluation(init.restore(placement.params))
     return task_scores(task, examples, metrics), task_evaluation.samples[:NUM_SAMPLES]
 
 
 def measure_text(
-    config: Evaluate, init: workdirs.TrainedModel, trained_as: object, placement: Placement
+    config: Evaluate, init: Init, trained_as: object, placement: Placement
 ) -> tuple[list[Score], list[Sample]]:
     """Returns the held-out loss beside the unigram entropy of the same tokens, and some filled spans."""
     if not isinstance(trained_as, Pretrain):
         raise UserError(
-            f"{init.workdir} was fine-tuned on a task; give --task, or the workdir of a pretraining run."
+            f"{init.origin} was not pretrained here, so there is no objective to measure it with; give --task, or the "
+            "workdir of a pretraining run."
         )
     if config.split != "validation":
         raise UserError(f"--split {config.split} is for tasks; text is measured on its held-out part.")

@@ -3,8 +3,9 @@
 Each evaluation is a function of the parameters, so that the training loop and `t5like evaluate` share it.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -13,9 +14,11 @@ from jax.sharding import NamedSharding
 from t5like.batch import EXAMPLE_IDS, Features, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
-from t5like.decode import greedy_decode
+from t5like.errors import UserError
+from t5like.generation import Writer, label_scores
 from t5like.losses import TokenLoss, token_cross_entropy
 from t5like.models.transformer import Transformer
+from t5like.objectives.text_to_text import TextToText
 from t5like.scores import Sample, Score
 from t5like.sharding import put_batch
 from t5like.tasks.base import Example, Task, majority_label, score
@@ -23,6 +26,7 @@ from t5like.tasks.base import Example, Task, majority_label, score
 NUM_SAMPLES = 8
 
 PyTree = Any
+Answering = Literal["written", "ranked"]
 Evaluation = Callable[[PyTree], dict[str, float]]
 
 
@@ -74,19 +78,8 @@ def held_out_loss(
     return evaluate
 
 
-def greedy_decoder(model: Transformer, *, eos_id: int, max_length: int) -> Callable[[PyTree, Any], jax.Array]:
-    """Returns the compiled function from (params, batch) to what the model writes, [batch, max_length] int32."""
-
-    @jax.jit
-    def decode(params: PyTree, batch: dict[str, jax.Array]) -> jax.Array:
-        inputs, segment_ids = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-        return greedy_decode(model, params, inputs, segment_ids, eos_id=eos_id, max_length=max_length)
-
-    return decode
-
-
 class TaskEvaluation:
-    """The evaluation that answers every example of a task by greedy decoding and scores the answers."""
+    """The evaluation that answers every example of a task and scores the answers."""
 
     def __init__(
         self,
@@ -98,26 +91,78 @@ class TaskEvaluation:
         vocabulary: Vocabulary,
         batch_size: int,
         sharding: NamedSharding,
+        answers: Answering = "written",
     ):
-        self._task, self._examples, self._rows = task, examples, rows
-        self._vocabulary, self._batch_size, self._sharding = vocabulary, batch_size, sharding
-        self._decode = greedy_decoder(
-            model, eos_id=vocabulary.special_tokens.eos_id, max_length=len(rows[0]["decoder_target_tokens"])
-        )
+        """Compiles nothing yet.
+
+        Args:
+          rows: of the examples, in order.
+          answers: how they are found: the model writes them greedily, or scores each of the task's labels.
+
+        Raises:
+          UserError: labels are to be scored, but the task has none.
+        """
+        self._examples, self._rows, self._task = examples, rows, task
+        self._batch_size, self._sharding = batch_size, sharding
+        max_length = len(rows[0]["decoder_target_tokens"])
+        self._answer: Callable[[PyTree, Any], list[str]]
+        if answers == "ranked":
+            self._prepare, self._answer = _label_ranker(model, task, vocabulary, max_length)
+        else:
+            self._prepare, self._answer = _answer_writer(model, vocabulary, max_length)
         self.samples: list[Sample] = []  # every example of the last call
 
     def __call__(self, params: PyTree) -> dict[str, float]:
         predictions: dict[int, str] = {}
+        prepared = self._prepare(params)
         for batch in evaluation_batches(self._rows, batch_size=self._batch_size):
-            decoded = jax.device_get(self._decode(params, put_batch(without_ids(batch), self._sharding)))
-            for example_id, ids in zip(batch[EXAMPLE_IDS], decoded, strict=True):
+            texts = self._answer(prepared, put_batch(without_ids(batch), self._sharding))
+            for example_id, text in zip(batch[EXAMPLE_IDS], texts, strict=True):
                 if example_id >= 0:  # not a row that fills the last batch
-                    predictions[int(example_id)] = self._vocabulary.decode(ids)
+                    predictions[int(example_id)] = text
         self.samples = [
             Sample(inputs=e.inputs, targets=e.targets, prediction=predictions[e.index])
             for e in self._examples
         ]
         return score(self._task, [s.targets for s in self.samples], [s.prediction for s in self.samples])
+
+
+def _answer_writer(
+    model: Transformer, vocabulary: Vocabulary, max_length: int
+) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
+    """Returns what is done to the parameters once, and what then answers a batch, writing greedily."""
+    writer = Writer(
+        model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length
+    )
+
+    def answer(prepared: PyTree, batch: dict[str, jax.Array]) -> list[str]:
+        return [vocabulary.decode(ids) for ids in jax.device_get(writer(prepared, batch).tokens)[:, 0]]
+
+    return writer.prepare, answer
+
+
+def _label_ranker(
+    model: Transformer, task: Task, vocabulary: Vocabulary, max_length: int
+) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
+    """Returns what is done to the parameters once, and what then answers a batch with the likeliest label."""
+    if not task.labels:
+        raise UserError(f"{task.name} has no labels to score; its answers can only be written.")
+    special_tokens = vocabulary.special_tokens
+    objective = TextToText(inputs_length=1, targets_length=max_length)
+    nothing = np.zeros(0, np.int32)
+    labels = [
+        objective(nothing, ids, special_tokens, 0) for ids in vocabulary.encode_batch(list(task.labels))
+    ]
+    targets = {
+        name: np.stack([row[name] for row in labels]) for name in labels[0] if name.startswith("decoder_")
+    }
+    score_labels = jax.jit(functools.partial(label_scores, model, targets=targets))
+
+    def answer(params: PyTree, batch: dict[str, jax.Array]) -> list[str]:
+        best = np.argmax(jax.device_get(score_labels(params, batch)), axis=1)
+        return [task.labels[label] for label in best]
+
+    return lambda params: params, answer
 
 
 def task_scores(task: Task, examples: Sequence[Example], metrics: Mapping[str, float]) -> list[Score]:
@@ -154,14 +199,13 @@ def span_samples(
     rows = rows[:NUM_SAMPLES]
     num_rows = sharding.mesh.size * -(-len(rows) // sharding.mesh.size)  # what the devices can split evenly
     batch = next(iter(evaluation_batches(rows, batch_size=num_rows)))
-    max_length = batch["decoder_target_tokens"].shape[1]
-    decode = greedy_decoder(model, eos_id=vocabulary.special_tokens.eos_id, max_length=max_length)
-    decoded = jax.device_get(decode(params, put_batch(without_ids(batch), sharding)))
+    prepare, answer = _answer_writer(model, vocabulary, batch["decoder_target_tokens"].shape[1])
+    predictions = answer(prepare(params), put_batch(without_ids(batch), sharding))
     return [
         Sample(
             inputs=vocabulary.decode(row["encoder_input_tokens"]),
             targets=vocabulary.decode(row["decoder_target_tokens"]),
-            prediction=vocabulary.decode(ids),
+            prediction=prediction,
         )
-        for row, ids in zip(rows, decoded, strict=False)
+        for row, prediction in zip(rows, predictions, strict=False)
     ]

@@ -17,7 +17,7 @@ from t5like.data.pipeline import finetuning_batches
 from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import NUM_SAMPLES, TaskEvaluation, task_scores
+from t5like.evaluation import NUM_SAMPLES, Answering, TaskEvaluation, task_scores
 from t5like.loop import Evaluator
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
@@ -25,7 +25,8 @@ from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
 from t5like.tasks import find_task
 from t5like.tasks.base import Example
-from t5like.training import TrainingConfig, place, train
+from t5like.trained_model import load_model
+from t5like.training import TrainingConfig, place, require_both_stacks, train
 
 COMMAND = "t5like finetune"
 
@@ -37,11 +38,13 @@ class Finetune(TrainingConfig):
     task: str | None = None
     """Which task, as suite/name: glue/sst2, embedded/docstrings, ..."""
     init: str | None = None
-    """Workdir of the run to start from."""
+    """Workdir of the run to start from, or hf:FOLDER of a public model."""
     data_dir: str | None = None
     """Folder of the task's official files; None takes them from TFDS, or from where the task itself says."""
     objective: TextToText = TextToText(inputs_length=128, targets_length=16)
     dropout_rate: float = 0.1
+    answers: Answering = "written"
+    """Whether the model writes its answer to an example, or scores each of the task's labels and takes the likeliest."""
     max_eval_examples: int | None = None
     """Validation examples that each evaluation uses, at most; None: all."""
 
@@ -82,7 +85,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     task = find_task(config.task)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
-    init = workdirs.load_model(Path(config.init)) if resume_step is None else None
+    init = load_model(config.init) if resume_step is None else None
     train_examples = task.load("train", data_dir)
     examples = task.load("validation", data_dir)[: config.max_eval_examples]
     if init is None:
@@ -90,6 +93,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     else:
         model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
         vocabulary = init.vocabulary
+    require_both_stacks(model, COMMAND)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
     evaluate = TaskEvaluation(
@@ -100,6 +104,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         vocabulary=vocabulary,
         batch_size=config.batch_size,
         sharding=placement.batch,
+        answers=config.answers,
     )
     train(
         config,

@@ -12,6 +12,7 @@ from t5like.batch import SpecialTokens
 from t5like.decoding.beam import beam_search
 from t5like.decoding.options import BeamSearch, Decoding, Greedy, Sampling
 from t5like.decoding.sampling import decode_rows, row_seeds
+from t5like.decoding.scoring import sequence_scores
 from t5like.decoding.streaming import stream
 from t5like.models.stacks import unstack_layers
 from t5like.models.transformer import (
@@ -98,12 +99,12 @@ class Writer:
         seeds = self._seeds(batch) if seeds is None else seeds
         return self._answer(prepared, self._with_prompt(batch), seeds)
 
-    def stream(self, prepared: PyTree, batch: Batch, seeds: jax.Array | None = None) -> Iterator[jax.Array]:
+    def stream(self, prepared: PyTree, batch: Batch, seeds: jax.Array | None = None) -> Iterator[np.ndarray]:
         """Yields the next token of each row, [batch] int32, as it is chosen; greedily or sampled."""
         assert not isinstance(self._decoding, BeamSearch), "beams change their minds"
         logits, state = self._start(prepared, self._with_prompt(batch))
         return stream(
-            functools.partial(self._step, prepared),
+            jax.tree_util.Partial(self._step, prepared),
             state,
             logits,
             self._decoding,
@@ -139,18 +140,40 @@ class Writer:
     def _answer_batch(self, params: PyTree, batch: Batch, seeds: jax.Array) -> Answers:
         logits, state = self._start(params, batch)
         step = functools.partial(self._step, params)
-        common = {
+        common: dict[str, Any] = {
             "max_length": self._max_length,
             "eos_id": self._special_tokens.eos_id,
             "pad_id": self._special_tokens.pad_id,
             "num_tokens": self._num_tokens,
+            # A row of padding alone (the filling of a last batch) has nothing to say.
+            "has_ended": jnp.all(batch.get("encoder_segment_ids", batch["decoder_segment_ids"]) == 0, axis=1),
         }
-        # A row of padding alone (the filling of a last batch) has nothing to say.
-        said = batch.get("encoder_segment_ids", batch["decoder_segment_ids"])
-        has_ended = jnp.all(said == 0, axis=1)
         if isinstance(self._decoding, BeamSearch):
             state = expand_rows(state, self._decoding.num_beams)
             tokens, scores = beam_search(step, reorder_rows, state, logits, self._decoding, **common)
             return Answers(tokens, scores)
-        tokens = decode_rows(step, state, logits, self._decoding, **common, has_ended=has_ended, seeds=seeds)
+        tokens = decode_rows(step, state, logits, self._decoding, **common, seeds=seeds)
         return Answers(tokens[:, None], jnp.zeros((len(tokens), 1), jnp.float32))
+
+
+def label_scores(
+    model: Transformer, params: PyTree, batch: Batch, *, targets: dict[str, np.ndarray]
+) -> jax.Array:
+    """Returns how likely each label is as the answer to each row, in nats, [batch, labels] float32.
+
+    Inputs are read once, whatever the number of labels.
+
+    Args:
+      batch: the encoder's features.
+      targets: the decoder's features of the labels, [labels, length].
+    """
+    variables = {"params": params}
+    segment_ids = batch["encoder_segment_ids"]
+    encoded = model.apply(variables, batch["encoder_input_tokens"], segment_ids, method=Transformer.encode)
+    num_rows, num_labels = len(encoded), len(targets["decoder_target_tokens"])
+    pairs = {name: jnp.tile(array, (num_rows, 1)) for name, array in targets.items()}
+    pairs["encoder_segment_ids"] = jnp.repeat(segment_ids, num_labels, axis=0)
+    x = model.apply(variables, pairs, jnp.repeat(encoded, num_labels, axis=0), method=Transformer.decode)
+    logits = model.apply(variables, x, method=Transformer.logits)
+    scores = sequence_scores(logits, pairs["decoder_target_tokens"], pairs["decoder_loss_weights"])
+    return scores.reshape(num_rows, num_labels)

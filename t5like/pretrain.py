@@ -24,12 +24,17 @@ from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.span_corruption import SpanCorruption
 from t5like.optim.base import require_at_least_zero, require_positive
-from t5like.training import TrainingConfig, place, train
+from t5like.public_model import PublicModel
+from t5like.trained_model import Init, load_model
+from t5like.training import TrainingConfig, place, require_both_stacks, train
 
 COMMAND = "t5like pretrain"
 
 # How a model computes, not what: a run may differ in these from the run whose parameters it starts from.
-MAY_DIFFER_FROM_INIT = ("dropout_rate", "compute_dtype", "attention", "remat")
+MAY_DIFFER_FROM_INIT = (
+    *("dropout_rate", "dropout_spots", "shares_dropout", "init_stddev"),
+    *("compute_dtype", "attention", "remat"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,8 @@ class Pretrain(TrainingConfig):
     vocabulary_extra_ids: int = 100
     """Sentinels added to a SentencePiece model that is named or trained; folders and bytes have their own."""
     init: str | None = None
-    """Workdir of an earlier run whose parameters and vocabulary to start from; None draws fresh ones."""
+    """Workdir of an earlier run, or hf:FOLDER of a public model, whose parameters and vocabulary to start from; None
+    draws fresh ones."""
     max_eval_rows: int = 256
     """Held-out rows that each evaluation uses, at most."""
 
@@ -86,13 +92,14 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
       UserError: for input that cannot work; nothing has been written then.
     """
     resume_step = workdirs.find_resume_step(workdir, config)
-    init = workdirs.load_model(Path(config.init)) if config.init and resume_step is None else None
+    init = load_model(config.init) if config.init and resume_step is None else None
     text = read_text(config)
     if resume_step is not None:
         model, vocabulary = workdirs.load_description(workdir)
     else:
         vocabulary = choose_vocabulary(config, text.train, init)
         model = resolve_model(config.model, vocabulary, init)
+    require_both_stacks(model, COMMAND)
     config.objective.check(vocabulary.special_tokens)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
@@ -144,7 +151,7 @@ def read_text(config: Pretrain) -> TextSplits:
 
 
 def choose_vocabulary(
-    config: Pretrain, documents: Sequence[str], init: workdirs.TrainedModel | None
+    config: Pretrain, documents: Sequence[str], init: Init | None
 ) -> Vocabulary:
     """Returns the vocabulary of a new run: that of `init`, the one the config names, or one trained on the text.
 
@@ -169,7 +176,7 @@ def choose_vocabulary(
 
 
 def resolve_model(
-    model: TransformerConfig, vocabulary: Vocabulary, init: workdirs.TrainedModel | None
+    model: TransformerConfig, vocabulary: Vocabulary, init: Init | None
 ) -> TransformerConfig:
     """Returns the model with its number of embedding rows filled in.
 
@@ -182,9 +189,10 @@ def resolve_model(
     if init is not None:
         for field in dataclasses.fields(model):
             given, trained = getattr(model, field.name), getattr(init.config, field.name)
-            if given != trained and field.name not in MAY_DIFFER_FROM_INIT:
+            may_differ = (*MAY_DIFFER_FROM_INIT, "scans_layers") if isinstance(init, PublicModel) else MAY_DIFFER_FROM_INIT
+            if given != trained and field.name not in may_differ:
                 raise UserError(
-                    f"model.{field.name} is {given!r}, but the model of --init {init.workdir} has {trained!r}; "
+                    f"model.{field.name} is {given!r}, but the model of --init {init.origin} has {trained!r}; "
                     "give the config the model it starts from."
                 )
     assert model.num_embeddings is not None

@@ -5,10 +5,13 @@ from pathlib import Path
 from t5like.public_model import PublicModel, load_public_model
 from t5like.workdir import TrainedModel, load_workdir
 
+Init = TrainedModel | PublicModel
+"""Both have `origin`, `config`, `vocabulary`, `step` and `restore`."""
+
 PUBLIC_PREFIX = "hf:"
 
 
-def load_model(init: str) -> TrainedModel | PublicModel:
+def load_model(init: str) -> Init:
     """Returns the newest model of a workdir, or with `hf:` before it the one in a folder of Hugging Face's layout.
 
     Raises:

@@ -37,6 +37,7 @@ from t5like.sharding import (
     param_shardings,
     put_batch,
 )
+from t5like.trained_model import Init
 from t5like.train_step import TrainState, train_step
 
 PyTree = Any
@@ -80,6 +81,21 @@ class TrainingConfig:
                 f"batch_size {self.batch_size} cannot be cut into num_microbatches {self.num_microbatches}; "
                 "choose a divisor."
             )
+
+
+def require_both_stacks(model: TransformerConfig, command: str) -> None:
+    """Returns if the model reads with an encoder and writes with a decoder.
+
+    Raises:
+      UserError: it is one stack alone, or has another head than a language model's.
+    """
+    if not (model.num_encoder_layers and model.num_decoder_layers):
+        has = "an encoder" if model.num_encoder_layers else "a decoder"
+        raise UserError(
+            f"{command} is for text to text, with an encoder and a decoder; this model is {has} alone."
+        )
+    if model.head != "language_model":
+        raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
 
 
 class Placement(NamedTuple):
@@ -219,7 +235,7 @@ def train(
     resume_step: int | None,
     vocabulary: Vocabulary,
     evaluators: tuple[Evaluator, ...],
-    init: workdirs.TrainedModel | None,
+    init: Init | None,
     description: str,
 ) -> TrainState:
     """Returns the trained state; the workdir holds everything else there is to know about the run.

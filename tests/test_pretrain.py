@@ -20,11 +20,11 @@ def test_a_run_on_bytes_keeps_them(
 ) -> None:
     config = dataclasses.replace(small_pretrain, vocabulary="bytes", num_steps=2)
     pretrain(config, tmp_path / "run")
-    trained = workdirs.load_model(tmp_path / "run")
+    trained = workdirs.load_workdir(tmp_path / "run")
     assert trained.vocabulary.kind == "bytes"
     assert trained.config.num_embeddings == 384
     pretrain(dataclasses.replace(config, num_steps=3), tmp_path / "run")
-    assert workdirs.load_model(tmp_path / "run").step == 3
+    assert workdirs.load_workdir(tmp_path / "run").step == 3
     objective = TextToText(inputs_length=12, targets_length=4)
     init = str(tmp_path / "run")
     assert len(generate(Generate(init=init, text=("abc <extra_id_0>",), objective=objective))) == 1
@@ -34,7 +34,7 @@ def test_a_vocabulary_may_come_from_another_workdir(small_pretrain: Any, pretrai
     own = load_vocabulary(pretrained / "vocabulary")
     config = dataclasses.replace(small_pretrain, vocabulary=str(pretrained / "vocabulary"))
     assert choose_vocabulary(config, [], None).sha256 == own.sha256
-    init = workdirs.load_model(pretrained)
+    init = workdirs.load_workdir(pretrained)
     assert choose_vocabulary(config, [], init).sha256 == own.sha256
     with pytest.raises(UserError, match="vocabulary bytes does not match the checkpoint"):
         choose_vocabulary(dataclasses.replace(config, vocabulary="bytes"), [], init)

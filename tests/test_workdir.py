@@ -201,13 +201,13 @@ def test_a_replaced_vocabulary_does_not_match(workdir: Path, small_text: Path) -
 
 
 def test_a_run_is_used_from_its_newest_checkpoint_only(workdir: Path, tmp_path: Path) -> None:
-    assert "holds no checkpoint" in refused(lambda: workdirs.load_model(workdir))
-    assert "There is no workdir" in refused(lambda: workdirs.load_model(tmp_path / "nosuch"))
+    assert "holds no checkpoint" in refused(lambda: workdirs.load_workdir(workdir))
+    assert "There is no workdir" in refused(lambda: workdirs.load_workdir(tmp_path / "nosuch"))
     (workdir / "checkpoints" / "4").mkdir(parents=True)
-    assert workdirs.load_model(workdir).step == 4
+    assert workdirs.load_workdir(workdir).step == 4
     shutil.rmtree(workdir / "checkpoints")
     (workdir / "checkpoints").write_text("")
-    assert "checkpoints is damaged" in refused(lambda: workdirs.load_model(workdir))
+    assert "checkpoints is damaged" in refused(lambda: workdirs.load_workdir(workdir))
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

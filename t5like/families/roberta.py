@@ -86,7 +86,7 @@ def _tensors(config: TransformerConfig) -> list[PublicTensor]:
 
 ROBERTA = Family(
     name="RoBERTa",
-    model_types=("roberta", "xlm-roberta", "camembert"),
+    model_types=("roberta",),
     classes=ENCODER_CLASSES,
     read_config=_read_config,
     write_config=_write_config,
