@@ -19,7 +19,9 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 F32 = np.dtype(np.float32)
 
 SPECIFICATIONS = st.dictionaries(
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(lambda name: name != "__metadata__"),
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=8).filter(
+        lambda name: name != "__metadata__"
+    ),
     st.tuples(st.sampled_from(list(DTYPES.values())), st.lists(st.integers(0, 4), max_size=3).map(tuple)),
     max_size=6,
 )
@@ -35,7 +37,9 @@ def _files(folder):
 
 @settings(deadline=None, max_examples=60)
 @given(SPECIFICATIONS, st.integers(1, 200))
-def test_what_is_written_is_read_bit_for_bit(tmp_path_factory, random_array, same_bits, specs, max_shard_bytes):
+def test_what_is_written_is_read_bit_for_bit(
+    tmp_path_factory, random_array, same_bits, specs, max_shard_bytes
+):
     folder = tmp_path_factory.mktemp("weights") / "new" / "folder"
     arrays = {name: random_array(*spec, seed) for seed, (name, spec) in enumerate(specs.items())}
     write_safetensors(folder, _announce(arrays), max_shard_bytes=max_shard_bytes)
@@ -63,6 +67,13 @@ def test_one_file_is_the_librarys_own_byte_for_byte(tmp_path_factory, random_arr
     assert _files(folder) == {"model.safetensors": save(arrays, metadata={"format": "pt"})}
 
 
+def test_a_file_as_in_the_docstring(tmp_path):
+    write_safetensors(tmp_path, _announce({"x": np.ones(2, BF16)}), metadata={})
+    header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}} '
+    expected = bytes([56, 0, 0, 0, 0, 0, 0, 0]) + header + bytes([128, 63, 128, 63])
+    assert _files(tmp_path) == {"model.safetensors": expected}
+
+
 def test_every_element_lies_at_a_multiple_of_its_size(tmp_path, random_array):
     dtypes = list(DTYPES.values())
     arrays = {str(n): random_array(dtype, (3,), n) for n, dtype in enumerate(dtypes + dtypes[::-1])}
@@ -77,7 +88,9 @@ def test_every_element_lies_at_a_multiple_of_its_size(tmp_path, random_array):
 
 def test_shards_as_in_the_docstring():
     def tensors(*sizes):
-        return [TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)]
+        return [
+            TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)
+        ]
 
     shards = split_into_shards(tensors(4, 4, 4, 12, 2), 10)
     assert [[tensor.num_bytes for tensor in shard] for shard in shards] == [[4, 4], [4], [12], [2]]
@@ -89,7 +102,9 @@ def test_shards_as_in_the_docstring():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1), st.integers(1, 100))
 def test_shards_keep_the_order_and_the_limit(sizes, limit):
-    tensors = [TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)]
+    tensors = [
+        TensorToWrite(str(n), (size,), np.dtype(np.uint8), lambda: None) for n, size in enumerate(sizes)
+    ]
     shards = split_into_shards(tensors, limit)
     assert [tensor for shard in shards for tensor in shard] == tensors
     assert all(sum(t.num_bytes for t in shard) <= limit or len(shard) == 1 for shard in shards)
@@ -116,7 +131,8 @@ def test_transformers_loads_it(tmp_path, same_bits, max_shard_bytes):
     model.config.save_pretrained(tmp_path)
     write_safetensors(tmp_path, _announce(arrays), max_shard_bytes=max_shard_bytes)
     loaded, report = transformers.T5Model.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     assert all(same_bits(loaded.state_dict()[name].numpy(), array) for name, array in arrays.items())
     assert torch.equal(loaded.shared.weight, model.shared.weight)
 
@@ -144,7 +160,11 @@ def _interrupt():
     [
         (("b", (2,), F32, _fail), RuntimeError, "no such parameter"),
         (("b", (2,), F32, _interrupt), KeyboardInterrupt, None),
-        (("b", (2,), F32, lambda: np.zeros(3, F32)), ValueError, r"b was announced as float32\[2\] and is float32\[3\]"),
+        (
+            ("b", (2,), F32, lambda: np.zeros(3, F32)),
+            ValueError,
+            r"b was announced as float32\[2\] and is float32\[3\]",
+        ),
         (("b", (2,), F32, lambda: np.zeros(2, ">f4")), ValueError, r"announced as float32\[2\] and is >f4"),
         (("b", (2,), BF16, lambda: np.zeros(2, np.float16)), ValueError, r"bfloat16\[2\] and is float16"),
         (("a", (2,), F32, lambda: np.zeros(2, F32)), ValueError, "tensor name a is there twice"),
@@ -174,7 +194,9 @@ def test_an_error_of_make_stays_what_it_is(tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_nothing_is_left(tmp_path):
     with pytest.raises(UserError, match=rf"Cannot write to {tmp_path}/new: File too large\."):
-        _limited_to(10_000, lambda: write_safetensors(tmp_path / "new", _announce({"a": np.zeros(4000, F32)})))
+        _limited_to(
+            10_000, lambda: write_safetensors(tmp_path / "new", _announce({"a": np.zeros(4000, F32)}))
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -204,9 +226,7 @@ def test_a_failed_rename_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail_at_the_third)
     with pytest.raises(UserError, match="Input/output error"):
-        write_safetensors(
-            tmp_path, _announce({name: np.zeros(2, F32) for name in "abc"}), max_shard_bytes=8
-        )
+        write_safetensors(tmp_path, _announce({name: np.zeros(2, F32) for name in "abc"}), max_shard_bytes=8)
     assert len(renamed) == 2
     assert not list(tmp_path.iterdir())
 
@@ -223,7 +243,7 @@ def test_weights_that_are_there_are_not_written_over(tmp_path, name):
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("text")
-    with pytest.raises(UserError, match="Cannot write to .*: Not a directory"):
+    with pytest.raises(UserError, match="Not a directory"):
         write_safetensors(tmp_path / "file" / "folder", _announce({"a": np.zeros(2, F32)}))
     assert _files(tmp_path) == {"file": b"text"}
 
