@@ -131,9 +131,7 @@ def _answer_writer(
     model: Transformer, vocabulary: Vocabulary, max_length: int
 ) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
     """Returns what is done to the parameters once, and what then answers a batch, writing greedily."""
-    writer = Writer(
-        model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length
-    )
+    writer = Writer(model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length)
 
     def answer(prepared: PyTree, batch: dict[str, jax.Array]) -> list[str]:
         return [vocabulary.decode(ids) for ids in jax.device_get(writer(prepared, batch).tokens)[:, 0]]

@@ -219,7 +219,9 @@ def check_can_write(model: TransformerConfig, config: Generate) -> None:
       UserError: it has not.
     """
     if not model.num_decoder_layers or model.head != "language_model":
-        raise UserError(f"{COMMAND} needs a model with a decoder and a language model's head; {config.init} has none.")
+        raise UserError(
+            f"{COMMAND} needs a model with a decoder and a language model's head; {config.init} has none."
+        )
     longest = config.objective.targets_length
     if model.max_length is None:
         return

@@ -123,7 +123,9 @@ class Writer:
     def _with_prompt(self, batch: Batch) -> Batch:
         if "encoder_input_tokens" not in batch:
             return batch
-        start = np.full((len(batch["encoder_input_tokens"]), 1), self._special_tokens.decoder_start_id, np.int32)
+        start = np.full(
+            (len(batch["encoder_input_tokens"]), 1), self._special_tokens.decoder_start_id, np.int32
+        )
         features = {name: batch[name] for name in ("encoder_input_tokens", "encoder_segment_ids")}
         return {**features, "decoder_input_tokens": start, "decoder_segment_ids": np.ones_like(start)}
 

@@ -150,9 +150,7 @@ def read_text(config: Pretrain) -> TextSplits:
     return TextSplits(*documents_of.split_documents(train))
 
 
-def choose_vocabulary(
-    config: Pretrain, documents: Sequence[str], init: Init | None
-) -> Vocabulary:
+def choose_vocabulary(config: Pretrain, documents: Sequence[str], init: Init | None) -> Vocabulary:
     """Returns the vocabulary of a new run: that of `init`, the one the config names, or one trained on the text.
 
     Raises:
@@ -175,9 +173,7 @@ def choose_vocabulary(
         return SentencePieceVocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
 
 
-def resolve_model(
-    model: TransformerConfig, vocabulary: Vocabulary, init: Init | None
-) -> TransformerConfig:
+def resolve_model(model: TransformerConfig, vocabulary: Vocabulary, init: Init | None) -> TransformerConfig:
     """Returns the model with its number of embedding rows filled in.
 
     Raises:
@@ -189,7 +185,11 @@ def resolve_model(
     if init is not None:
         for field in dataclasses.fields(model):
             given, trained = getattr(model, field.name), getattr(init.config, field.name)
-            may_differ = (*MAY_DIFFER_FROM_INIT, "scans_layers") if isinstance(init, PublicModel) else MAY_DIFFER_FROM_INIT
+            may_differ = (
+                (*MAY_DIFFER_FROM_INIT, "scans_layers")
+                if isinstance(init, PublicModel)
+                else MAY_DIFFER_FROM_INIT
+            )
             if given != trained and field.name not in may_differ:
                 raise UserError(
                     f"model.{field.name} is {given!r}, but the model of --init {init.origin} has {trained!r}; "

@@ -24,7 +24,9 @@ class LayerCache(NamedTuple):
     """What one decoder layer remembers while decoding."""
 
     own: KeyValue  # of the tokens so far, [rows, heads, max_length, head_dim]
-    encoded: KeyValue | None  # of the encoder's output, computed once: [examples, heads, inputs_length, head_dim]
+    encoded: (
+        KeyValue | None
+    )  # of the encoder's output, computed once: [examples, heads, inputs_length, head_dim]
 
 
 class PerLayer(NamedTuple):

@@ -28,10 +28,9 @@ _ARRAY_TYPES = (1, 3)
 # What a first byte says.
 _NIL = 0xC0
 _MAPS = (*range(0x80, 0x90), 0xDE, 0xDF)
-_BYTES_HEADERS = {0xC4: 2, 0xC5: 3, 0xC6: 5}  # length of the header
-_EXTENSION_HEADERS = {0xC7: 3, 0xC8: 4, 0xC9: 6} | dict.fromkeys(
-    range(0xD4, 0xD9), 2
-)  # likewise, with the type
+# How many bytes of header it begins: in front of bytes, and in front of an extension, the type included.
+_BYTES_HEADERS = {0xC4: 2, 0xC5: 3, 0xC6: 5}
+_EXTENSION_HEADERS = {0xC7: 3, 0xC8: 4, 0xC9: 6, 0xD4: 2, 0xD5: 2, 0xD6: 2, 0xD7: 2, 0xD8: 2}
 _DTYPES = {dtype.name: dtype for dtype in DTYPES.values()}
 
 
@@ -51,6 +50,7 @@ class Leaf(NamedTuple):
         """Returns what it is: a number, a string, a list; for an array use `array_reader`.
 
         Raises:
+          OSError: the file cannot be read.
           ValueError: it is damaged.
         """
         with self.path.open("rb") as file:
@@ -74,9 +74,9 @@ def read_tree(path: Path) -> Tree:
     except OSError as error:
         raise UserError(f"Cannot read {path}: {one_line(error)}.") from error
     except (ValueError, IndexError, RecursionError, msgpack.UnpackException) as error:
+        reason = "it ends early" if isinstance(error, IndexError | msgpack.OutOfData) else one_line(error)
         raise UserError(
-            f"{path} is truncated, damaged or no msgpack of Flax ({one_line(error) or 'it ends early'}); "
-            "download it again."
+            f"{path} is truncated, damaged or no msgpack of Flax ({reason}); download it again."
         ) from error
 
 

@@ -36,7 +36,7 @@ def open_weights(path: str | os.PathLike[str]) -> TensorSource:
         a Git LFS pointer, of a dtype not read here, or would run something when PyTorch reads it.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         found = [path / name for name in _IN_A_FOLDER if os.path.lexists(path / name)]
         if not found:
             raise UserError(f"{path} holds no weights: none of {', '.join(_IN_A_FOLDER)} is there.")
@@ -73,7 +73,7 @@ def _open_index(path: Path) -> LazyTensors:
     weight_map = _read_weight_map(path)
     shards = {}
     for shard in sorted(set(weight_map.values())):
-        if not (path.parent / shard).is_file():
+        if not os.path.isfile(path.parent / shard):
             raise UserError(f"{path.parent} lacks the shard {shard}, which {path.name} names; download it.")
         _refuse_pointer(path.parent / shard)
         shards[shard] = _open_file(path.parent / shard)

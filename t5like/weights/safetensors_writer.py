@@ -169,14 +169,15 @@ def _all_or_nothing(folder: Path, names: Sequence[str]) -> Iterator[list[Path]]:
 
     Whatever ends the block early, Ctrl-C for one, leaves neither a file nor a folder behind that was not there.
     """
-    # A reader prefers one kind of weights to another and would find the old ones, were they left.
-    held = [folder / WEIGHTS_FILE, folder / INDEX_FILE, *sorted(folder.glob("model-*-of-*.safetensors"))]
-    for path in held:
-        if path.exists():
-            raise UserError(
-                f"{folder} holds weights already, {path.name}; give another folder or remove them."
-            )
-    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _disk_errors(folder):
+        # A reader prefers one kind of weights to another and would find the old ones, were they left.
+        held = [folder / WEIGHTS_FILE, folder / INDEX_FILE, *sorted(folder.glob("model-*-of-*.safetensors"))]
+        for path in held:
+            if path.exists():
+                raise UserError(
+                    f"{folder} holds weights already, {path.name}; give another folder or remove them."
+                )
+        new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     temporary = [folder / f".{name}.tmp" for name in names]
     final = [folder / name for name in names]
     try:

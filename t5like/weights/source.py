@@ -89,7 +89,8 @@ class LazyTensors:
           ValueError: the source is closed.
           UserError: what is stored for it is missing or damaged.
         """
-        self.tensors[name]
+        if name not in self.tensors:
+            raise KeyError(f"{self.origin} has no tensor {name}")
         if name not in self._read:
             raise ValueError(f"{self.origin} is closed")
         try:
@@ -159,5 +160,5 @@ class StoredArray(NamedTuple):
 def one_line(error: Exception) -> str:
     """Returns what an error says, cut to what fits into a sentence."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    words = " ".join(text.split()).rstrip(".")
+    words = " ".join(text.split()).rstrip(".") or type(error).__name__
     return words if len(words) <= 200 else words[:200] + "..."

@@ -72,11 +72,14 @@ def open_t5x(path: str | os.PathLike[str]) -> TensorSource:
         not read here.
     """
     folder = Path(path).expanduser().absolute()
-    if folder.name == _TREE_FILE and folder.is_file():
-        folder = folder.parent
-    nodes, driver = _read_tree(folder)
+    try:
+        if folder.name == _TREE_FILE and folder.is_file():
+            folder = folder.parent
+        nodes, driver = _read_tree(folder)
+    except OSError as error:
+        raise UserError(f"Cannot read {folder}: {one_line(error)}.") from error
     for wrapper in _WRAPPERS:
-        inside = {key[1:]: node for key, node in nodes.items() if key[0] == wrapper and len(key) > 1}
+        inside = {key[1:]: node for key, node in nodes.items() if key[:1] == (wrapper,) and len(key) > 1}
         nodes = inside or nodes
     if not nodes:
         raise UserError(f"{folder} is a checkpoint without parameters.")
@@ -124,8 +127,6 @@ def _read_metadata(path: Path) -> tuple[dict[Key, Node], str]:
             if kind not in _EMPTY_TYPES:
                 nodes[key] = _Zarr(".".join(key)) if kind in _STORED_TYPES else _Other(str(kind))
         return nodes, "zarr3" if metadata.get("use_zarr3") else "zarr"
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {one_line(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it does not describe a tree ({one_line(error)}).") from error
 
@@ -150,7 +151,7 @@ def _stored(folder: Path, key: Key, node: Node) -> _Zarr | TensorReader:
     if isinstance(node, _Zarr):
         return node
     if isinstance(node, _Other):
-        raise UserError(f"{place} a {node.kind}, where an array belongs.")
+        raise UserError(f"{place} an object of type {node.kind}, where an array belongs.")
     try:
         if flax_msgpack.is_array(node):
             return flax_msgpack.array_reader(node)
@@ -158,12 +159,12 @@ def _stored(folder: Path, key: Key, node: Node) -> _Zarr | TensorReader:
             inside = node["kvstore"] if "path" in node["kvstore"] else node
             return _Zarr(PurePosixPath(inside["path"].value()).name)
         value = node.value()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place} what cannot be read as an array ({one_line(error)}).") from error
     for prefix in _PLACEHOLDERS:
         if isinstance(value, str) and value.startswith(prefix):
             return _Zarr(value.removeprefix(prefix))
-    raise UserError(f"{place} a {type(value).__name__}, where an array belongs.")
+    raise UserError(f"{place} an object of type {type(value).__name__}, where an array belongs.")
 
 
 def _open_arrays(folder: Path, driver: str, names: Mapping[str, str]) -> dict[str, TensorReader]:

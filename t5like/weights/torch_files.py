@@ -95,14 +95,14 @@ class _Tensor(NamedTuple):
         return StoredArray(path, storage_offset + start, self.shape, self.storage.dtype, self.strides)
 
 
+def _are_sizes(*numbers: Any) -> bool:
+    return all(type(number) is int and number >= 0 for number in numbers)
+
+
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, metadata: tuple[Any, ...]) -> _Tensor:
     """Returns a window on a storage, once everything about it is known to be plain and within bounds."""
-    sizes = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError("a tensor has no plain layout")
-    if any(metadata) or len(shape) != len(
-        strides
-    ):  # metadata says that values are to be negated or conjugated
+    is_plain = isinstance(storage, _Storage) and _are_sizes(offset, *shape, *strides)
+    if not is_plain or len(shape) != len(strides) or any(metadata):  # metadata say what to do to the values
         raise ValueError("a tensor has no plain layout")
     tensor = _Tensor(storage, offset, tuple(shape), tuple(strides))
     num_bytes = tensor.locate(Path(), 0).num_bytes
@@ -196,7 +196,7 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        wanted = f"{module}.{name}"
+        wanted = " ".join(f"{module}.{name}".split())  # a name in a pickle may have any character
         if wanted in _KNOWN:
             return _KNOWN[wanted]
         if module.split(".")[0] == "torch" and _OTHER_DTYPE.fullmatch(name):
@@ -209,14 +209,14 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         # PyTorch 1.5 and earlier add (key, first element, number of elements) of a part, or None.
         kind, code, key, _, num_elements, *rest = pid
-        if kind != "storage" or type(key) is not str or type(num_elements) is not int:
-            raise ValueError(f"unknown kind of stored object {kind!r}")
+        if kind != "storage" or type(key) is not str or not _are_sizes(num_elements):
+            raise ValueError("a storage is not described as one")
         whole = _Storage(key, DTYPES[code], 0, num_elements)
         if self.storages.setdefault(key, whole).num_bytes != whole.num_bytes:
             raise ValueError(f"the storage {key} has two sizes")
         if rest and rest[0] is not None:
             _, start, size = rest[0]
-            if not 0 <= start <= start + size <= num_elements:
+            if not _are_sizes(start, size) or start + size > num_elements:
                 raise ValueError("a part reaches beyond its storage")
             return whole._replace(start=start, num_elements=size)
         return whole
@@ -255,7 +255,7 @@ def _index_zip(path: Path, file: BinaryIO) -> tuple[Any, dict[str, int]]:
             with archive.open(pickles[0]) as stream:
                 unpickler = _Unpickler(path, stream)
                 saved = unpickler.load_plain()
-    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
         raise _damaged(path, one_line(error)) from error
     offsets = {}
     for key, storage in unpickler.storages.items():
@@ -309,16 +309,15 @@ def _state_dict(path: Path, saved: Any) -> dict[str, _Tensor]:
     Raises:
       UserError: there is anything but tensors.
     """
-    while isinstance(saved, dict):
-        wrapped = [saved[key] for key in _WRAPPERS if isinstance(saved.get(key), dict)]
-        if not wrapped:
-            break
-        saved = wrapped[0]
+    for wrapper in _WRAPPERS:
+        if isinstance(saved, dict) and isinstance(saved.get(wrapper), dict):
+            saved = saved[wrapper]
     if not isinstance(saved, dict) or not saved:
-        raise UserError(f"{path} holds a {type(saved).__name__} and no tensors by name.")
+        raise UserError(f"{path} holds no tensors by name; save a state dict.")
     for name, tensor in saved.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
+            kind = "dict" if isinstance(tensor, dict) else type(tensor).__name__.lstrip("_")
             raise UserError(
-                f"{path} holds a {type(tensor).__name__} at {name!r}, where a tensor belongs; save its state dict alone."
+                f"{path}: the entry {name!r} is an object of type {kind} and no tensor; save the state dict alone."
             )
     return saved

@@ -67,6 +67,13 @@ def test_one_file_is_the_librarys_own_byte_for_byte(tmp_path_factory, random_arr
     assert _files(folder) == {"model.safetensors": save(arrays, metadata={"format": "pt"})}
 
 
+def test_a_file_as_in_the_docstring(tmp_path):
+    write_safetensors(tmp_path, _announce({"x": np.ones(2, BF16)}), metadata={})
+    header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}} '
+    expected = bytes([56, 0, 0, 0, 0, 0, 0, 0]) + header + bytes([128, 63, 128, 63])
+    assert _files(tmp_path) == {"model.safetensors": expected}
+
+
 def test_every_element_lies_at_a_multiple_of_its_size(tmp_path, random_array):
     dtypes = list(DTYPES.values())
     arrays = {str(n): random_array(dtype, (3,), n) for n, dtype in enumerate(dtypes + dtypes[::-1])}
@@ -124,7 +131,8 @@ def test_transformers_loads_it(tmp_path, same_bits, max_shard_bytes):
     model.config.save_pretrained(tmp_path)
     write_safetensors(tmp_path, _announce(arrays), max_shard_bytes=max_shard_bytes)
     loaded, report = transformers.T5Model.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     assert all(same_bits(loaded.state_dict()[name].numpy(), array) for name, array in arrays.items())
     assert torch.equal(loaded.shared.weight, model.shared.weight)
 
@@ -235,7 +243,7 @@ def test_weights_that_are_there_are_not_written_over(tmp_path, name):
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("text")
-    with pytest.raises(UserError, match="Cannot write to .*: Not a directory"):
+    with pytest.raises(UserError, match="Not a directory"):
         write_safetensors(tmp_path / "file" / "folder", _announce({"a": np.zeros(2, F32)}))
     assert _files(tmp_path) == {"file": b"text"}
 
