@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from t5like.config import parse_command_line, to_json
-from t5like.data.vocabulary import Vocabulary
 from t5like.decoding.options import BeamSearch, Decoding, Greedy, Sampling
 from t5like.entry import run_entry
 from t5like.errors import UserError

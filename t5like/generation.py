@@ -87,7 +87,9 @@ class Writer:
         self.prepare: Callable[[PyTree], PyTree] = jax.jit(unstack_layers)
         self._answer = jax.jit(self._answer_batch)
 
-    def __call__(self, prepared: PyTree, batch: Batch, seeds: jax.Array | None = None) -> Answers:
+    def __call__(
+        self, prepared: PyTree, batch: Batch, seeds: jax.Array | np.ndarray | None = None
+    ) -> Answers:
         """Returns what the model writes on a batch.
 
         Args:
@@ -96,10 +98,12 @@ class Writer:
             padding alone are answered with padding.
           seeds: [batch] uint32, of sampling; None takes the one of the options for each.
         """
-        seeds = self._seeds(batch) if seeds is None else seeds
+        seeds = self._seeds(batch) if seeds is None else jnp.asarray(seeds)
         return self._answer(prepared, self._with_prompt(batch), seeds)
 
-    def stream(self, prepared: PyTree, batch: Batch, seeds: jax.Array | None = None) -> Iterator[np.ndarray]:
+    def stream(
+        self, prepared: PyTree, batch: Batch, seeds: jax.Array | np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
         """Yields the next token of each row, [batch] int32, as it is chosen; greedily or sampled."""
         assert not isinstance(self._decoding, BeamSearch), "beams change their minds"
         logits, state = self._start(prepared, self._with_prompt(batch))
@@ -112,7 +116,7 @@ class Writer:
             eos_id=self._special_tokens.eos_id,
             pad_id=self._special_tokens.pad_id,
             num_tokens=self._num_tokens,
-            seeds=self._seeds(batch) if seeds is None else seeds,
+            seeds=self._seeds(batch) if seeds is None else jnp.asarray(seeds),
         )
 
     def _seeds(self, batch: Batch) -> jax.Array:
@@ -123,11 +127,10 @@ class Writer:
     def _with_prompt(self, batch: Batch) -> Batch:
         if "encoder_input_tokens" not in batch:
             return batch
-        start = np.full(
-            (len(batch["encoder_input_tokens"]), 1), self._special_tokens.decoder_start_id, np.int32
-        )
+        rows = len(batch["encoder_input_tokens"])
+        start = jnp.full((rows, 1), self._special_tokens.decoder_start_id, jnp.int32)
         features = {name: batch[name] for name in ("encoder_input_tokens", "encoder_segment_ids")}
-        return {**features, "decoder_input_tokens": start, "decoder_segment_ids": np.ones_like(start)}
+        return {**features, "decoder_input_tokens": start, "decoder_segment_ids": jnp.ones_like(start)}
 
     @functools.partial(jax.jit, static_argnums=0)
     def _start(self, params: PyTree, batch: Batch) -> tuple[jax.Array, DecodingState]:

@@ -7,7 +7,7 @@ scans its layers or not.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -90,15 +90,51 @@ def plan_import(family: Family, config: TransformerConfig, source: TensorSource)
         checkpoint holds one that nothing here knows.
     """
     wanted = {family.bare(tensor.name): tensor for tensor in family.tensors(config)}
+    found, dropped = _claim(family, config, source, wanted.keys())
+    needed = [tensor.name for bare, tensor in wanted.items() if bare not in found and not tensor.is_head]
+    if needed:
+        raise UserError(
+            f"{source.origin} lacks {_listed(needed)}; it is no whole {family.name} model of the size its config.json "
+            "gives."
+        )
     shapes = shapes_of(config)
-    found: dict[str, str] = {}  # bare name of a wanted array -> its name in the checkpoint
+    lines: list[Line] = []
+    sources: dict[Place, tuple[PublicTensor, str]] = {}
+    for bare, tensor in wanted.items():
+        ours = " + ".join(tensor.paths) + ("" if tensor.layer is None else f" [{tensor.layer}]")
+        if bare not in found:
+            lines.append(Line("initialised", tensor.name, ours, "the checkpoint has none"))
+            continue
+        name = found[bare]
+        shape, expected = tuple(source.tensors[name].shape), public_shape(tensor, shapes)
+        if shape != expected:
+            raise UserError(
+                f"{name} in {source.origin} has the shape {list(shape)}, but its config.json makes it {list(expected)}."
+            )
+        is_renamed = family.bare(name) != bare
+        lines.append(
+            Line("renamed" if is_renamed else "loaded", name, ours, f"for {bare}" if is_renamed else "")
+        )
+        sources |= {(path, tensor.layer): (tensor, name) for path in tensor.paths}
+    lines += [Line("dropped", name, "", why) for name, why in dropped.items()]
+    return Plan(lines, sources)
+
+
+def _claim(
+    family: Family, config: TransformerConfig, source: TensorSource, wanted: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the name in the checkpoint of each wanted bare name that it has, and why each other name is dropped.
+
+    Raises:
+      UserError: nothing claims a name, or a copy differs from its original.
+    """
+    found: dict[str, str] = {}
     copies: dict[str, str] = {}  # name in the checkpoint -> bare name of the wanted array it stands for
-    dropped: dict[str, str] = {}  # name in the checkpoint -> why
+    dropped: dict[str, str] = {}
     unknown: list[str] = []
     of_other_heads = _names_of_other_heads(family, config)
     for name in source.tensors:
-        bare = family.bare(name)
-        meant = bare if bare in wanted else family.canonical(name)
+        bare, meant = family.bare(name), family.canonical(name)
         if bare in wanted:
             found[bare] = name
         elif bare in of_other_heads and config.head != "language_model":
@@ -122,34 +158,7 @@ def plan_import(family: Family, config: TransformerConfig, source: TensorSource)
         else:
             _check_is_copy(source, name, found[bare])
             dropped[name] = f"a copy of {found[bare]}"
-
-    missing = [tensor.name for bare, tensor in wanted.items() if bare not in found]
-    needed = [name for name in missing if not wanted[family.bare(name)].is_head]
-    if needed:
-        raise UserError(
-            f"{source.origin} lacks {_listed(needed)}; it is no whole {family.name} model of the size its config.json "
-            "gives."
-        )
-    lines: list[Line] = []
-    sources: dict[Place, tuple[PublicTensor, str]] = {}
-    for bare, tensor in wanted.items():
-        ours = " + ".join(tensor.paths) + ("" if tensor.layer is None else f" [{tensor.layer}]")
-        expected = public_shape(tensor, shapes)
-        if bare not in found:
-            lines.append(Line("initialised", tensor.name, ours, "the checkpoint has none"))
-            continue
-        name = found[bare]
-        shape = tuple(source.tensors[name].shape)
-        if shape != expected:
-            raise UserError(
-                f"{name} in {source.origin} has the shape {list(shape)}, but its config.json makes it {list(expected)}."
-            )
-        is_renamed = family.bare(name) != bare
-        remark = f"for {bare}" if is_renamed else ""
-        lines.append(Line("renamed" if is_renamed else "loaded", name, ours, remark))
-        sources |= {(path, tensor.layer): (tensor, name) for path in tensor.paths}
-    lines += [Line("dropped", name, "", why) for name, why in dropped.items()]
-    return Plan(lines, sources)
+    return found, dropped
 
 
 def _names_of_other_heads(family: Family, config: TransformerConfig) -> set[str]:

@@ -37,8 +37,8 @@ from t5like.sharding import (
     param_shardings,
     put_batch,
 )
-from t5like.trained_model import Init
 from t5like.train_step import TrainState, train_step
+from t5like.trained_model import Init
 
 PyTree = Any
 

@@ -27,7 +27,7 @@ def test_a_run_on_bytes_keeps_them(
     assert workdirs.load_workdir(tmp_path / "run").step == 3
     objective = TextToText(inputs_length=12, targets_length=4)
     init = str(tmp_path / "run")
-    assert len(generate(Generate(init=init, text=("abc <extra_id_0>",), objective=objective))) == 1
+    assert len(list(generate(Generate(init=init, text=("abc <extra_id_0>",), objective=objective)))) == 1
 
 
 def test_a_vocabulary_may_come_from_another_workdir(small_pretrain: Any, pretrained: Path) -> None:

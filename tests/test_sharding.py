@@ -16,7 +16,7 @@ from t5like.errors import UserError
 from t5like.families.t5 import t5_1_0, t5_1_1
 from t5like.losses import token_cross_entropy
 from t5like.models.config import TransformerConfig
-from t5like.models.transformer import Transformer
+from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
@@ -30,7 +30,6 @@ from t5like.sharding import (
     put_batch,
 )
 from t5like.train_step import TrainState, train_step
-from t5like.models.transformer import init_params
 from t5like.training import TrainingConfig, abstract_state, initial_state, jit_train_step, place
 
 NUM_ROWS = 16

@@ -164,7 +164,9 @@ class Family:
 
     def head_of(self, public: PublicConfig) -> Head:
         """Returns the head that a public config names, a language model where it names none that we have."""
-        suffixes = {suffix: head for head, classes in reversed(self.classes.items()) for suffix in classes}
+        suffixes = {
+            suffix: head for head, classes in reversed(list(self.classes.items())) for suffix in classes
+        }
         for architecture in public.get("architectures") or ():
             fitting = [suffix for suffix in suffixes if architecture.endswith(suffix)]
             if fitting:

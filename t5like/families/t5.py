@@ -21,7 +21,7 @@ from t5like.families.base import (
     number,
     public_activation,
 )
-from t5like.models.config import Head, TransformerConfig
+from t5like.models.config import Activation, Head, TransformerConfig
 from t5like.weights.source import TensorSource
 
 Sizes = dict[str, tuple[int, int, int, int, int, int]]
@@ -121,6 +121,7 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
     is_encoder = head in ("none", "token_tagging")  # the public classes of these have no decoder
     name = public.get("feed_forward_proj", "relu")
     gate, _, gated = name.partition("-")
+    activations: tuple[Activation, ...]
     if gate == "gated":
         # The public code takes this one name for the approximation, although it has another for it.
         activated = "gelu_new" if gated == "gelu" else gated

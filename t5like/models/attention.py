@@ -182,9 +182,8 @@ class Attention(nn.Module):
           dropout_key: None for no dropout of the attention weights.
         """
         c = self.config
-        attend = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
-        if c.attention == "per_example":
-            attend = attend_per_example
+        at_once = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
+        attend = attend_per_example if c.attention == "per_example" else at_once
         rate = c.dropout_at("attention")
         return self._join(attend(self._queries(x), key_value, bias, mask, rate, dropout_key))
 

@@ -33,7 +33,7 @@ class PerLayer(NamedTuple):
     """What differs between the layers of a stack; a leading `layers` axis when they are scanned."""
 
     dropout_key: jax.Array | None
-    cache: LayerCache | None = None
+    cache: LayerCache | None = None  # never of scanned layers
 
 
 class Sublayers:
@@ -158,7 +158,8 @@ def apply_layers(
     rules: AxisRules,
     num_layers: int,
     x: jax.Array,
-    per_layer: PerLayer,
+    dropout_key: jax.Array | None,
+    cache: tuple[LayerCache, ...] | None,
     *shared: Any,
 ) -> tuple[jax.Array, Any]:
     """Returns x after `num_layers` layers, and what each of them gave beside it.
@@ -169,8 +170,9 @@ def apply_layers(
     """
     if config.remat != "none":
         layer = nn.remat(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scans_layers)
+    keys = None if dropout_key is None else jax.random.split(dropout_key, num_layers)
     if config.scans_layers:
-        assert per_layer.cache is None
+        assert cache is None
         scanned = nn.scan(
             layer,
             variable_axes={"params": 0},
@@ -179,19 +181,13 @@ def apply_layers(
             length=num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return scanned(config, rules, name="layers")(x, per_layer, *shared)
+        return scanned(config, rules, name="layers")(x, PerLayer(keys), *shared)
     outputs = []
     for i in range(num_layers):
-        key = None if per_layer.dropout_key is None else per_layer.dropout_key[i]
-        this_layer = PerLayer(key, None if per_layer.cache is None else per_layer.cache[i])
+        this_layer = PerLayer(None if keys is None else keys[i], None if cache is None else cache[i])
         x, output = layer(config, rules, name=f"layers_{i}")(x, this_layer, *shared)
         outputs.append(output)
     return x, tuple(outputs)
-
-
-def layer_keys(key: jax.Array | None, num_layers: int) -> jax.Array | None:
-    """Returns one dropout key a layer, [layers], or None where there is no dropout."""
-    return None if key is None else jax.random.split(key, num_layers)
 
 
 class Placed(nn.Module):
@@ -272,8 +268,7 @@ class Encoder(nn.Module):
         if c.positions == "relative":
             bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
         x = Placed(c, name="embeddings")(x, positions, token_types, first)
-        per_layer = PerLayer(layer_keys(within, c.num_encoder_layers))
-        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, per_layer, bias, mask)
+        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, within, None, bias, mask)
         if c.norm_placement == "before":
             x = Norm(c, name="encoder_norm")(x)
         return dropout(x, c.dropout_at("output"), last)  # T5 draws this one for every position
@@ -311,9 +306,10 @@ class Decoder(nn.Module):
             relative_bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")
             bias = relative_bias(x.shape[1], own_mask.shape[-1], position)
         x = Placed(c, name="embeddings")(x, positions, token_types, first)
-        per_layer = PerLayer(layer_keys(within, c.num_decoder_layers), cache)
         shared = (encoded, position, bias, own_mask, encoded_mask)
-        x, new_cache = apply_layers(DecoderLayer, c, self.rules, c.num_decoder_layers, x, per_layer, *shared)
+        x, new_cache = apply_layers(
+            DecoderLayer, c, self.rules, c.num_decoder_layers, x, within, cache, *shared
+        )
         if c.norm_placement == "before":
             x = Norm(c, name="decoder_norm")(x)
         return drop(c, "output", x, last), None if cache is None else new_cache

@@ -6,6 +6,7 @@ The features of a batch are described in `t5like.batch`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ from t5like.models.layers import (
 from t5like.models.stacks import Decoder, Encoder, LayerCache, count_positions
 from t5like.sharding import AxisRules
 
-Batch = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
 NEXT_SENTENCE_LABELS = 2
 
 
