@@ -73,11 +73,11 @@ def write_safetensors(
 
     Raises:
       UserError: the folder holds weights already or cannot be written to, the disk being full for one.
-      ValueError: a name is there twice or reserved, a dtype is none of `DTYPES`, or `make` returned another array
-        than announced.
+      ValueError: a name is there twice or reserved, a dtype is none of `DTYPES`, the metadata are not strings, or
+        `make` returned another array than announced.
     """
     announced = [TensorToWrite(*tensor) for tensor in tensors]
-    _check(announced)
+    _check(announced, metadata)
     folder = Path(folder)
     shards = split_into_shards(announced, max_shard_bytes)
     names = shard_names(len(shards))
@@ -116,7 +116,9 @@ def shard_names(num_shards: int) -> list[str]:
     return [f"model-{number:05}-of-{num_shards:05}.safetensors" for number in range(1, num_shards + 1)]
 
 
-def _check(tensors: Sequence[TensorToWrite]) -> None:
+def _check(tensors: Sequence[TensorToWrite], metadata: Mapping[str, str]) -> None:
+    if not all(isinstance(text, str) for text in (*metadata, *metadata.values())):
+        raise ValueError(f"the metadata are not strings alone: {dict(metadata)}")
     names = set()
     for tensor in tensors:
         if tensor.name in names or tensor.name == _METADATA:

@@ -12,7 +12,9 @@ ours that computes nothing; any other name ends the reading.
 Source: torch/serialization.py and torch/_utils.py of PyTorch.
 """
 
+import io
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
@@ -190,9 +192,10 @@ _KNOWN: Mapping[str, Any] = {
 class _Unpickler(pickle.Unpickler):
     """Builds `_Tensor`s in plain containers and refuses to look up, let alone call, anything else."""
 
-    def __init__(self, path: Path, file: Any) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.path = path
+        self.file = file
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -228,11 +231,21 @@ class _Unpickler(pickle.Unpickler):
           UserError: it is no pickle, or one that asks for more than tensors.
         """
         try:
+            self._check_memo()
             return self.load()
         except UserError:
             raise
         except Exception as error:  # a damaged pickle may raise anything
             raise _damaged(self.path, one_line(error)) from error
+
+    def _check_memo(self) -> None:
+        """Raises ValueError for a place in the pickle's memo so far up that all below would fill the machine."""
+        start = self.file.tell()
+        for opcode, argument, _ in pickletools.genops(self.file):
+            is_place = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            if is_place and isinstance(argument, int) and argument > self.file.tell() - start:
+                raise ValueError("its memo has gaps")
+        self.file.seek(start)
 
 
 def _damaged(path: Path, reason: str) -> UserError:
@@ -252,9 +265,10 @@ def _index_zip(path: Path, file: BinaryIO) -> tuple[Any, dict[str, int]]:
             root = pickles[0].removesuffix("data.pkl")
             if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
                 raise UserError(f"{path} was written on a big-endian machine, which is not read here.")
-            with archive.open(pickles[0]) as stream:
-                unpickler = _Unpickler(path, stream)
-                saved = unpickler.load_plain()
+            if members[pickles[0]].compress_type != zipfile.ZIP_STORED:
+                raise _damaged(path, "its data.pkl is compressed")
+            unpickler = _Unpickler(path, io.BytesIO(archive.read(pickles[0])))
+            saved = unpickler.load_plain()
     except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
         raise _damaged(path, one_line(error)) from error
     offsets = {}

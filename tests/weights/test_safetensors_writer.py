@@ -183,6 +183,12 @@ def test_after_an_error_nothing_is_left(tmp_path, tensor, error, message, max_sh
         assert _files(tmp_path) == {"config.json": b"{}"}
 
 
+def test_metadata_are_strings(tmp_path):
+    with pytest.raises(ValueError, match="metadata are not strings"):
+        write_safetensors(tmp_path / "new", [], metadata={"step": 3})
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_of_make_stays_what_it_is(tmp_path):
     def vanished():
         raise OSError(2, "No such file or directory")
