@@ -69,6 +69,7 @@ class AxisRules:
     positions: MeshAxes = None
     token_types: MeshAxes = None
     labels: MeshAxes = None
+    hidden: MeshAxes = None  # what a projection of the residual stream onto its own width gives
     layers: MeshAxes = None
 
     def spec(self, names: tuple[str | None, ...]) -> PartitionSpec:

@@ -90,7 +90,7 @@ class Transformer(nn.Module):
         if c.head == "language_model":
             self._set_up_language_model()
         if c.has_pooler:
-            self.pooler = self._dense(c.embed_dim, ("embed", "embed"))
+            self.pooler = self._dense(c.embed_dim, ("embed", "hidden"))
         if c.predicts_next_sentence:
             self.next_sentence = self._dense(NEXT_SENTENCE_LABELS, ("embed", "labels"))
         if c.head in ("sequence_classification", "token_tagging", "span_extraction"):
@@ -103,7 +103,7 @@ class Transformer(nn.Module):
         c = self.config
         assert c.num_embeddings is not None
         if c.transforms_head:
-            self.logits_transform = self._dense(c.embed_dim, ("embed", "embed"))
+            self.logits_transform = self._dense(c.embed_dim, ("embed", "hidden"))
             self.logits_transform_norm = Norm(c)
         if not c.head_is_tied:
             init = self._init(fan_in_truncated_normal)
