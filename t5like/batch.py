@@ -41,9 +41,7 @@ class SpecialTokens(NamedTuple):
     sentinel_ids: np.ndarray  # [num_sentinels] int32, <extra_id_0> first
     pad_id: int = 0
     begin_ids: tuple[int, ...] = ()  # what an input begins with
-    separator_ids: tuple[
-        int, ...
-    ] = ()  # between the two texts of a pair; the end mark comes once, after the second
+    separator_ids: tuple[int, ...] = ()  # between the two texts of a pair; the end mark comes after both
     decoder_start_id: int = 0  # the first decoder input, before the first target
     target_begin_ids: tuple[int, ...] = ()  # what targets begin with
     mask_id: int | None = None

@@ -104,7 +104,10 @@ class TokenizersVocabulary(Vocabulary):
                     "tokenizer_config.json."
                 )
             strips_left = mask_strips_left and field == "mask_token"
-            added.setdefault(text, AddedToken(text=text, token_id=ids[text], strips_left=strips_left))
+            token = added.get(text) or AddedToken(text=text, token_id=ids[text], strips_left=strips_left)
+            if not token.is_special:  # added_tokens.json does not tell
+                token = dataclasses.replace(token, is_special=True, is_normalized=False)
+            added[text] = token
         in_order = tuple(sorted(added.values(), key=lambda token: token.token_id))
         self._settings = dataclasses.replace(settings, added_tokens=in_order)
         _add_tokens(tokenizer, in_order, origin)

@@ -181,6 +181,8 @@ def test_gpt2_pads_with_what_its_folder_names(small_bpe: Small, tmp_path: Path) 
     (tmp_path / "added_tokens.json").write_text(json.dumps({"[PAD]": end + 1}))
     padded = load_public_vocabulary(tmp_path, "gpt2")
     assert (padded.pad_id, padded.eos_id, padded.num_tokens) == (end + 1, end, end + 2)
+    assert padded.encode("[PAD]").tolist() == [end + 1]
+    assert padded.encode_documents(["[PAD]"])[0].tolist() == []
     save_public_vocabulary(padded, tmp_path / "again", "gpt2")
     assert load_public_vocabulary(tmp_path / "again", "gpt2").sha256 == padded.sha256
 
