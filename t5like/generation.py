@@ -81,7 +81,7 @@ class Writer:
           max_length: most tokens of an answer, end mark included.
           decoding: None: greedily.
         """
-        self._model = Transformer(for_decoding(model.config), model.rules)
+        self._model = type(model)(for_decoding(model.config), model.rules)
         self._special_tokens, self._num_tokens = special_tokens, num_tokens
         self._max_length, self._decoding = max_length, decoding or Greedy()
         self.prepare: Callable[[PyTree], PyTree] = jax.jit(unstack_layers)
