@@ -11,32 +11,13 @@ Transformers 4.57, the last that is tuned for T5 training); --peer_python uses o
 Last line: train_step ratio=R ours=TOKENS/S peer=TOKENS/S spread=LOWEST-HIGHEST RATIO
 """
 
-import argparse
 import dataclasses
-import json
 import os
-import pathlib
-import statistics
-import subprocess
-import sys
-import time
+
+from alternating import alternate, argument_parser, serve
 
 BATCH, INPUTS, TARGETS, VOCABULARY = 8, 512, 114, 32128
 REAL_TOKENS = BATCH * (INPUTS + TARGETS)
-PAUSE_SECONDS = 1.0
-PEER_REQUIREMENTS = ("torch==2.13.0", "transformers>=4.57,<5")
-HERE = pathlib.Path(__file__).resolve()
-
-
-def serve_steps(step) -> None:  # type: ignore[no-untyped-def]
-    """Runs one step for each line on standard input and prints its seconds."""
-    step()  # compile and warm up
-    step()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        step()
-        print(time.perf_counter() - start, flush=True)
 
 
 def run_ours() -> None:
@@ -82,7 +63,7 @@ def run_ours() -> None:
             state, metrics = train_step(state, arrays)
             jax.block_until_ready((state, metrics))
 
-        serve_steps(step)
+        serve(step)
 
 
 def run_peer() -> None:
@@ -114,78 +95,15 @@ def run_peer() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    serve_steps(step)
-
-
-def peer_python() -> str:
-    """Returns the interpreter of the peer's environment, made if it is not there."""
-    folder = pathlib.Path.home() / ".cache/t5like/benchmarks/transformers"
-    python = folder / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEER_REQUIREMENTS], check=True)
-    return str(python)
-
-
-class Side:
-    """A process that times one step at a time."""
-
-    def __init__(self, python: str, role: str):
-        self._process = subprocess.Popen(
-            [python, str(HERE), "--role", role], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        if self._line() != "ready":
-            raise SystemExit(f"the {role} side did not start")
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def time_step(self) -> float:
-        """Returns the seconds of one step, taken once the other side's idle threads have stopped spinning."""
-        assert self._process.stdin is not None
-        time.sleep(PAUSE_SECONDS)
-        print(file=self._process.stdin, flush=True)
-        return float(self._line())
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    serve(step)
 
 
 def main() -> None:
-    """Alternates the two sides and prints every round, then the line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--peer_python", default=None)
-    parser.add_argument("--role", choices=("ours", "peer"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    """Alternates the two sides."""
+    options = argument_parser(__doc__).parse_args()
     if options.role:
         return run_ours() if options.role == "ours" else run_peer()
-    ours, peer = Side(sys.executable, "ours"), Side(options.peer_python or peer_python(), "peer")
-    rounds = []
-    for number in range(options.rounds):
-        seconds = {"ours": ours.time_step(), "peer": peer.time_step()}
-        rounds.append(seconds)
-        print(
-            f"round {number + 1}: {json.dumps({name: round(value, 3) for name, value in seconds.items()})}",
-            flush=True,
-        )
-    ours.close()
-    peer.close()
-    ratios = [seconds["peer"] / seconds["ours"] for seconds in rounds]
-    speed = {
-        side: REAL_TOKENS / statistics.median(seconds[side] for seconds in rounds)
-        for side in ("ours", "peer")
-    }
-    print(
-        f"train_step ratio={statistics.median(ratios):.2f} ours={speed['ours']:.0f} peer={speed['peer']:.0f} "
-        f"spread={min(ratios):.2f}-{max(ratios):.2f}"
-    )
+    alternate("train_step", __file__, options, units=REAL_TOKENS)
 
 
 if __name__ == "__main__":
