@@ -1,6 +1,7 @@
 """Feature names, shapes and dtypes of a batch, and the one function that lays a row of it out.
 
-A batch is a plain `dict[str, np.ndarray]`. The encoder-decoder kind holds
+A batch is a plain `dict[str, np.ndarray]`. An encoder alone is given the features that begin with `encoder_`, a decoder
+alone those that begin with `decoder_`, an encoder-decoder both:
 
     feature                  shape                     dtype    meaning
     encoder_input_tokens     [batch, inputs_length]    int32    ids, the padding id where padded
@@ -10,6 +11,13 @@ A batch is a plain `dict[str, np.ndarray]`. The encoder-decoder kind holds
     decoder_segment_ids      [batch, targets_length]   int32    1 on real tokens, 0 where padded
     decoder_loss_weights     [batch, targets_length]   float32  1 where the loss counts
     example_ids              [batch]                   int64    which examples these rows are; stays on the host
+
+and, where there is a use for them,
+
+    encoder_token_types      [batch, inputs_length]    int32    0 on the first text of a pair, 1 on the second; absent: 0
+    encoder_positions        [batch, inputs_length]    int32    of learned positions, where rows are packed; absent: the
+    decoder_positions        [batch, targets_length]   int32      place in the row, counted as the family does
+    decoder_causal_attention [batch, targets_length]   int32    1 on a prefix whose tokens see one another; absent: none
 
 Attention masks come from the segment ids alone, never from the token ids: a padding id may be a token as well. T5
 pads with 0 and starts the decoder with it; what other families do is in their `SpecialTokens`.
