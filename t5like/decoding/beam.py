@@ -103,11 +103,11 @@ def _candidates(search: _Search, logits: jax.Array, num_tokens: int | None) -> t
       logits: [batch * num_beams, vocab] float32.
     """
     batch, num_beams, _ = search.running.tokens.shape
-    log_z = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    log_probs = forbid_ids_from(num_tokens, jax.nn.log_softmax(logits))
     # No beam has more than all the candidates: [batch * num_beams, vocab] -> [batch * num_beams, num_each]
-    num_each = min(2 * num_beams, logits.shape[-1])
-    largest, ids = jax.lax.top_k(forbid_ids_from(num_tokens, logits), num_each)
-    scores = search.running.scores[:, :, None] + (largest - log_z).reshape(batch, num_beams, num_each)
+    num_each = min(2 * num_beams, log_probs.shape[-1])
+    log_probs, ids = jax.lax.top_k(log_probs, num_each)
+    scores = search.running.scores[:, :, None] + log_probs.reshape(batch, num_beams, num_each)
     scores, chosen = jax.lax.top_k(scores.reshape(batch, num_beams * num_each), 2 * num_beams)
     parents = chosen // num_each
     ids = jnp.take_along_axis(ids.reshape(batch, num_beams * num_each), chosen, axis=1)

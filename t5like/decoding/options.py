@@ -17,7 +17,7 @@ class Greedy:
 class Sampling:
     """A token drawn at every position, from what `temperature`, `top_k` and `top_p` leave, in this order.
 
-    Source: Holtzman et al. 2020, section 3.1 (top-p) and 5.2 (top-k, after Fan et al. 2018).
+    Source: Holtzman et al. 2020, section 3 (top-p); Fan et al. 2018 (top-k).
     """
 
     temperature: float = 1.0

@@ -11,8 +11,8 @@ from t5like.decoding.step import State, Step, forbid_ids_from
 Carry = tuple[jax.Array, jax.Array, State, jax.Array, jax.Array]
 """Tokens in a row so far, the last of each [rows], the state before it, all [rows, max_length], and which rows ended."""
 
-_BLOCK = 128  # every embedding table here is a multiple of it
-_HIGHEST_BIT = 29  # of any float32 in [0, 1]
+_BLOCK = 128  # T5's embedding tables are multiples of it
+_HIGHEST_BIT = 29  # of a float32 from 0 to 1
 
 
 def decode_rows(
@@ -137,17 +137,22 @@ def nucleus(logits: jax.Array, top_p: float) -> jax.Array:
         kept at top_p 0.75      x    x    x    x    x
     """
     probabilities = jax.nn.softmax(logits, axis=-1)
-    # Floats from 0 up are in the order of their bits, so the least probability of the set is found bit by bit: the
-    # largest number that leaves enough mass at and above it. Sorting a vocabulary takes forty times as long.
-    order = jax.lax.bitcast_convert_type(probabilities, jnp.int32)
+    # The least probability in the set is the largest number with enough mass at and above it. Floats from 0 up are in
+    # the order of their bits, so it is found bit by bit; sorting a vocabulary takes forty times as long.
+
+    def as_float(bits: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
     def set_bit(index: jax.Array, least: jax.Array) -> jax.Array:
         larger = least | (1 << (_HIGHEST_BIT - index))
-        mass = jnp.sum(jnp.where(order >= larger, probabilities, 0.0), axis=-1, keepdims=True)
+        mass = jnp.sum(
+            jnp.where(probabilities >= as_float(larger), probabilities, 0.0), axis=-1, keepdims=True
+        )
         return jnp.where(mass >= top_p, larger, least)
 
-    least = jax.lax.fori_loop(0, _HIGHEST_BIT + 1, set_bit, jnp.zeros_like(order[:, :1]))
-    return jnp.where(order >= least, logits, -jnp.inf)
+    least = jnp.zeros((logits.shape[0], 1), jnp.int32)
+    least = jax.lax.fori_loop(0, _HIGHEST_BIT + 1, set_bit, least)
+    return jnp.where(probabilities >= as_float(least), logits, -jnp.inf)
 
 
 def _draw_one(key: jax.Array, logits: jax.Array) -> jax.Array:

@@ -61,23 +61,20 @@ class Toy:
         """Yields every sequence that ends with the end mark or is `max_length` long."""
         others = [token for token in range(self.vocab) if token != self.eos_id]
         for length in range(1, max_length + 1):
+            lasts = range(self.vocab) if length == max_length else [self.eos_id]
             for beginning in itertools.product(others, repeat=length - 1):
-                yield from (
-                    (*beginning, last) for last in range(self.vocab) if self._ends(last, length, max_length)
-                )
-
-    def _ends(self, last: int, length: int, max_length: int) -> bool:
-        return last == self.eos_id or length == max_length
+                yield from ((*beginning, last) for last in lasts)
 
 
 @pytest.fixture(scope="session")
 def toy() -> type[Toy]:
+    """The class of the toy, whose tables tests choose."""
     return Toy
 
 
 @pytest.fixture
 def counted() -> Callable[[Callable], tuple[Callable, list[int]]]:
-    """Gives a function from a step to the same step and the list that it leaves a mark in each time it runs."""
+    """Gives a function from a step to the same step and the list in which it leaves a mark each time it runs."""
 
     def count(step: Callable) -> tuple[Callable, list[int]]:
         marks: list[int] = []

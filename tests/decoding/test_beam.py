@@ -1,5 +1,7 @@
 """Beam search: exhaustive with beams enough, greedy with one, each example as if it were alone."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -175,6 +177,22 @@ def test_the_search_ends_when_every_example_is_done(toy, counted, early_stopping
     search(model, PROMPTS, options, step=step, max_length=60, has_ended=np.zeros(len(PROMPTS), bool))
     jax.effects_barrier()
     assert len(marks) == max(alone)
+
+
+def test_a_search_that_stops_later_takes_more_steps_and_finds_no_worse(toy, counted):
+    model = toy(12, eos_bias=1.5)
+    step, marks = counted(model.step)
+    num_steps, found = [], []
+    for early_stopping in (True, False, "never"):
+        options = BeamSearch(num_beams=3, num_best=3, early_stopping=early_stopping)
+        marks.clear()
+        found.append(search(model, PROMPTS, options, step=step, max_length=30)[1])
+        jax.effects_barrier()
+        num_steps.append(len(marks))
+    assert num_steps[0] < num_steps[1] < num_steps[2] < 29
+    for scores, later_scores in itertools.pairwise(found):
+        assert (later_scores >= scores).all()
+        assert (later_scores > scores).any()
 
 
 def test_examples_that_have_ended_say_nothing_and_change_nothing(toy, counted):

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
+from t5like.decoding import streaming
 from t5like.decoding.options import BeamSearch, Greedy, Sampling
 from t5like.decoding.sampling import decode_rows
 from t5like.decoding.streaming import stream
@@ -75,12 +77,29 @@ def test_a_model_is_compiled_once_whatever_its_parameters_the_options_and_the_pr
     said = []
     for table, options, prompt in itertools.product(tables, [Greedy(), Sampling(seed=1)], (3, 5)):
         state = jnp.array([prompt])
-        columns = stream(
-            jax.tree_util.Partial(step, table), state, table[state], options, max_length=9, eos_id=-1
-        )
+        columns = stream(Partial(step, table), state, table[state], options, max_length=9, eos_id=-1)
         said.append(tuple(int(column[0]) for column in columns))
     assert num_traces == 1
     assert len(set(said)) == len(said)
+
+
+def test_a_plain_function_is_compiled_once_too_and_another_seed_compiles_nothing(toy, counted):
+    num_traces = 0
+    model = toy(12)
+
+    def step(state, tokens):
+        nonlocal num_traces
+        num_traces += 1
+        return model.step(state, tokens)
+
+    said, num_programs = [], []
+    for seed in range(4):
+        columns = stream(step, *model.start(PROMPTS), Sampling(seed=seed), max_length=9, eos_id=-1)
+        said.append(np.stack(list(columns)))
+        num_programs.append(streaming._choose._cache_size())
+    assert num_traces == 1
+    assert len(set(num_programs)) == 1
+    assert len(np.unique(said, axis=0)) == 4
 
 
 def test_the_state_is_used_up(toy):
