@@ -1,10 +1,14 @@
-"""Tiny public models with random arrays, as Transformers 4.57 makes them, and the same as ours.
+"""Tiny public models with random arrays, as Transformers 4.57 makes them, the same as ours, and vocabularies for them.
 
 The oracle of every test that says "as the public code": imported from here, since making it takes a while.
 """
 
 import dataclasses
 import functools
+import itertools
+import string
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +16,9 @@ import torch
 import transformers as hf
 from flax import linen as nn
 
+from t5like.data.byte_level_bpe import BART, GPT2, ROBERTA, ByteLevelBPEVocabulary
+from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.wordpiece import WordPieceVocabulary
 from t5like.families import find_family
 from t5like.interchange import import_params, plan_import
 from t5like.models.transformer import Transformer, init_params
@@ -223,6 +230,29 @@ def batch_of(name):
     )
 
 
+@functools.cache
+def vocabulary_of(name):
+    """Returns a vocabulary for the public model, which has embeddings enough for it."""
+    family = public_config(name)["model_type"]
+    if family in ("bert", "distilbert"):
+        marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+        within = [f"##{letter}" for letter in string.ascii_lowercase]
+        return WordPieceVocabulary([*marks, *string.ascii_lowercase, *within, "the", "##ing"])
+    if family in ("gpt2", "roberta", "bart"):
+        settings = {"gpt2": GPT2, "roberta": ROBERTA, "bart": BART}[family]
+        marks = ("<|endoftext|>",) if family == "gpt2" else ("<s>", "<pad>", "</s>", "<unk>")
+        merges = [("t", "h"), ("th", "e"), ("Ġ", "a"), ("i", "n"), ("in", "g")]
+        pieces = [*marks, *string.ascii_lowercase, "Ġ", *map("".join, merges)]
+        pieces += [settings.mask_token] if settings.mask_token else []
+        return ByteLevelBPEVocabulary(dict(zip(pieces, itertools.count())), merges, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spiece.model"
+        rng = np.random.default_rng(0)
+        words = ["".join(rng.choice(list("abcdefghijklmnop"), rng.integers(2, 7))) for _ in range(300)]
+        train_vocabulary([" ".join(words)], size=40, path=path)
+        return SentencePieceVocabulary.load(path, extra_ids=20)
+
+
 def is_real(name):
     """Returns which positions of the last stack hold a token."""
     config = ours(name)[0].config
@@ -234,3 +264,10 @@ def logits_of(output):
     if "start_logits" in output:
         return torch.stack([output["start_logits"], output["end_logits"]], -1)
     return next(output[key] for key in ("logits", "prediction_logits", "last_hidden_state") if key in output)
+
+
+def abstract(params):
+    """Returns shape, dtype and sharding of parameters, as what reads others asks for them."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
+    )
