@@ -24,7 +24,7 @@ from t5like.interchange import import_params, plan_import
 from t5like.models.transformer import Transformer, init_params
 from t5like.weights.source import TensorInfo
 
-# Later ones scale UMT5's logits wrongly.
+# With version 5 exports are compared in tests/reliability/exports_in_transformers_5.py.
 assert hf.__version__.startswith("4."), hf.__version__
 
 VOCAB, BATCH, INPUTS, TARGETS = 64, 3, 9, 7
@@ -184,15 +184,16 @@ def load(public, arrays, *, scans_layers=True):
         family.read_config(public, family.head_of(public), source), scans_layers=scans_layers
     )
     transformer = Transformer(config)
+    plan = plan_import(family, config, source)
+    return transformer, import_params(plan, source, transformer, abstract_params(transformer)), family
+
+
+def abstract_params(transformer):
+    """Returns shape, dtype and sharding, on one device, of a model's parameters."""
     boxed = jax.eval_shape(functools.partial(init_params, transformer), jax.random.key(0))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), nn.unbox(boxed)
-    )
-    return (
-        transformer,
-        import_params(plan_import(family, config, source), source, transformer, abstract),
-        family,
     )
 
 
@@ -264,10 +265,3 @@ def logits_of(output):
     if "start_logits" in output:
         return torch.stack([output["start_logits"], output["end_logits"]], -1)
     return next(output[key] for key in ("logits", "prediction_logits", "last_hidden_state") if key in output)
-
-
-def abstract(params):
-    """Returns shape, dtype and sharding of parameters, as what reads others asks for them."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), params
-    )

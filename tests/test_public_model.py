@@ -1,6 +1,7 @@
 """Folders that leave here are Transformers' own, and its folders come in: every tiny model, both ways, bit for bit."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -9,13 +10,25 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from flax import linen as nn
 
+from t5like.data.byte_vocabulary import ByteVocabulary
 from t5like.errors import UserError
 from t5like.families.base import NOT_PUBLIC
 from t5like.interchange import flatten
+from t5like.models.transformer import Transformer, init_params
 from t5like.public_model import load_public_model, save_public_model
 from t5like.weights import open_weights
-from tests.public_models import MODELS, abstract, batch_of, logits_of, oracle, ours, vocabulary_of
+from tests.public_models import (
+    MODELS,
+    abstract_params,
+    batch_of,
+    is_real,
+    logits_of,
+    oracle,
+    ours,
+    vocabulary_of,
+)
 
 TEXT = "the lamb is amongst a bleaking"
 
@@ -40,9 +53,9 @@ def config_of(folder):
     return json.loads((folder / "config.json").read_text())
 
 
-def restored(model, like):
-    """Returns the parameters of a planned import, laid out as others are."""
-    return model.restore(abstract(like))
+def restored(model):
+    """Returns the parameters of a planned import."""
+    return model.restore(abstract_params(Transformer(model.config)))
 
 
 def assert_same_bits(params, expected):
@@ -77,7 +90,7 @@ def test_what_is_exported_comes_in_again_as_it_was(name, exported):
     for key in ("predicts_next_sentence", "has_pooler_without_head"):  # told by the arrays
         assert getattr(loaded.config, key) == getattr(transformer.config, key)
     assert {line.fate for line in loaded.plan.lines} == {"loaded"}
-    assert_same_bits(restored(loaded, params), params)
+    assert_same_bits(restored(loaded), params)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -108,6 +121,35 @@ def test_transformers_loads_the_tokenizer_of_an_exported_model(name, exported):
         assert tokenizer.model_max_length == ours(name)[0].config.max_length
 
 
+UNUSUAL = {
+    "t5-1.0": {"norm_epsilon": 0.02, "max_relative_distance": 20, "mlp_activations": ("silu",)},
+    "umt5": {"norm_epsilon": 0.02, "max_relative_distance": 20, "mlp_activations": ("silu", "linear")},
+    "bert": {"norm_epsilon": 0.02, "mlp_activations": ("relu",)},
+    "roberta": {"norm_epsilon": 0.02},
+    "roberta-tagger": {"norm_epsilon": 0.02, "mlp_activations": ("silu",)},
+    "distilbert": {"mlp_activations": ("relu",)},
+    "gpt2": {"norm_epsilon": 0.02, "mlp_activations": ("gelu_exact",)},
+    "bart": {"mlp_activations": ("gelu",), "scales_embeddings": True},
+}
+"""By model: values that are nobody's default, of knobs that change no shape."""
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_knobs_that_the_public_code_would_set_otherwise_go_out_too(name, tmp_path):
+    transformer, params, _ = ours(name)
+    config = dataclasses.replace(transformer.config, dropout_rate=0.3, **UNUSUAL[name])
+    save_public_model(tmp_path / "to", config, vocabulary_of(name), params)
+    assert load_public_model(tmp_path / "to").config == config
+    public, batch = batch_of(name)
+    model = type(oracle(name)[0]).from_pretrained(tmp_path / "to").eval()
+    with torch.no_grad():
+        expected = logits_of(model(**public)).numpy()
+    logits = np.asarray(jax.jit(Transformer(config).apply)({"params": params}, batch))
+    real = is_real(name)
+    np.testing.assert_allclose(logits[real], expected[real], rtol=0, atol=1e-5)
+    assert np.abs(expected - logits_of(oracle(name)[0](**public)).detach().numpy())[real].max() > 1e-3
+
+
 def test_scanned_and_unrolled_parameters_give_the_same_files(exported, tmp_path):
     for name in ("t5-1.0", "bart-classifier"):
         transformer, params, _ = ours(name, False)
@@ -128,9 +170,21 @@ def test_half_as_many_bytes_are_every_array_rounded_once(dtype, tmp_path):
     with open_weights(tmp_path / "half") as source:
         assert {info.dtype for info in source.tensors.values()} == {rounded}
     once = jax.tree.map(lambda array: np.asarray(array).astype(rounded).astype(np.float32), params)
-    assert_same_bits(restored(load_public_model(tmp_path / "half"), params), once)
+    assert_same_bits(restored(load_public_model(tmp_path / "half")), once)
     model = hf.UMT5ForConditionalGeneration.from_pretrained(tmp_path / "half", torch_dtype="auto")
     assert model.shared.weight.dtype == getattr(torch, dtype)
+
+
+def test_a_model_of_bytes_goes_out_as_byt5(tmp_path):
+    config = dataclasses.replace(ours("t5-1.1")[0].config, num_embeddings=384)
+    params = nn.unbox(jax.jit(functools.partial(init_params, Transformer(config)))(jax.random.key(0)))
+    save_public_model(tmp_path / "byt5", config, ByteVocabulary(), params)
+    tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path / "byt5")
+    assert type(tokenizer) is hf.ByT5Tokenizer
+    assert tokenizer("é").input_ids == [0xC3 + 3, 0xA9 + 3, 1]
+    loaded = load_public_model(tmp_path / "byt5")
+    assert loaded.vocabulary.sha256 == ByteVocabulary().sha256
+    assert_same_bits(restored(loaded), params)
 
 
 # --- In -------------------------------------------------------------------------------------------------------
@@ -153,7 +207,7 @@ def test_what_transformers_saves_comes_in_with_the_same_bits(name, files, option
     loaded = load_public_model(tmp_path, vocabulary=vocabulary_of(name))
     assert loaded.family is family
     assert loaded.config == transformer.config
-    assert_same_bits(restored(loaded, params), params)
+    assert_same_bits(restored(loaded), params)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
@@ -183,8 +237,20 @@ def test_a_tied_head_that_is_not_scaled_is_not_exported(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_head_of_roberta_has_gelu_alone(tmp_path):
+    transformer, params, _ = ours("roberta")
+    config = dataclasses.replace(transformer.config, mlp_activations=("silu",))
+    with pytest.raises(UserError, match="no public family has"):
+        save_public_model(tmp_path / "to", config, vocabulary_of("roberta"), params)
+    assert not list(tmp_path.iterdir())
+    oracle("roberta")[0].save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config_of(tmp_path) | {"hidden_act": "silu"}))
+    with pytest.raises(UserError, match="This RoBERTa model has hidden_act 'silu'"):
+        load_public_model(tmp_path, vocabulary=vocabulary_of("roberta"))
+
+
 def test_a_vocabulary_of_another_kind_is_not_exported(tmp_path):
     transformer, params, _ = ours("bert")
     with pytest.raises(UserError, match="A bert model has no sentencepiece vocabulary"):
-        save_public_model(tmp_path / "to", transformer.config, vocabulary_of("t5-1.1"), params)
+        save_public_model(tmp_path / "new" / "to", transformer.config, vocabulary_of("t5-1.1"), params)
     assert not list(tmp_path.iterdir())
