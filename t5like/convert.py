@@ -97,7 +97,7 @@ def convert(config: Convert) -> None:
         print_export(model, config.dtype)
     if to_format == "t5like" and config.dtype != "float32":
         raise UserError(f"--dtype {config.dtype} is for --format hf; parameters of ours are float32.")
-    family = export_family(model.config) if to_format == "hf" else None
+    family = export_family(model.config, model.vocabulary) if to_format == "hf" else None
     if config.dtype == "float16" and family is not None and family.name == "T5":
         print("warning: T5's activations overflow float16; bfloat16 is as small and safe.", file=sys.stderr)
     if config.dry_run or config.to is None:
@@ -158,7 +158,7 @@ def print_plan(plan: Plan, *, prints_all: bool) -> None:
 
 def print_export(model: workdirs.TrainedModel, dtype: ExportDtype) -> None:
     """Prints every array that an export would write, with its shape."""
-    family = export_family(model.config)
+    family = export_family(model.config, model.vocabulary)
     for name, shape, _, _ in export_arrays(family, model.config, {}, DTYPES[dtype]):
         print(f"{name} {list(shape)} {dtype}")
 

@@ -7,7 +7,13 @@ from typing import Any, Literal
 import ml_dtypes
 import numpy as np
 
-from t5like.data.vocabulary import Vocabulary, load_public_vocabulary, save_public_vocabulary
+from t5like.config import check_types
+from t5like.data.vocabulary import (
+    Vocabulary,
+    check_is_public,
+    load_public_vocabulary,
+    save_public_vocabulary,
+)
 from t5like.errors import UserError
 from t5like.families import family_of, find_family
 from t5like.families.base import Family, PublicConfig
@@ -15,7 +21,7 @@ from t5like.families.t5x import T5X
 from t5like.interchange import Plan, export_arrays, import_params, plan_import
 from t5like.models.config import Head, TransformerConfig
 from t5like.models.transformer import Transformer
-from t5like.weights.public_files import open_weights
+from t5like.weights.public_files import holds_weights, open_weights
 from t5like.weights.safetensors_writer import write_safetensors
 from t5like.weights.source import TensorSource
 from t5like.weights.t5x_checkpoint import open_t5x
@@ -69,6 +75,10 @@ def load_public_model(
         raise UserError(f"There is no file or folder {path}; give a model in Hugging Face's layout.")
     folder = path if path.is_dir() else path.parent
     if not (folder / "config.json").exists():
+        if holds_weights(path):
+            raise UserError(
+                f"{folder} has no config.json, which says what model its weights are of; put it beside them."
+            )
         return _load_t5x(path, head, vocabulary)
     public = read_json(folder / "config.json")
     family = find_family(public, str(folder / "config.json"))
@@ -76,12 +86,26 @@ def load_public_model(
         raise UserError(f"{family.name} has no head {head}; it has {', '.join(family.classes)}.")
     source = open_weights(path)
     public = public if not num_labels else {**public, "num_labels": num_labels}
-    config = family.read_config(public, head or family.head_of(public), source)
+    config = _read_config(family, public, head, source, folder / "config.json")
     plan = plan_import(family, config, source)
     if vocabulary is None:
         vocabulary = load_public_vocabulary(folder, public["model_type"])
     check_vocabulary(config, vocabulary, str(folder))
     return PublicModel(str(path), family, config, vocabulary, plan, source)
+
+
+def _read_config(
+    family: Family, public: PublicConfig, head: Head | None, source: TensorSource, path: Path
+) -> TransformerConfig:
+    """Returns our config of a public one, whose values may be of any kind."""
+    try:
+        config = family.read_config(public, head or family.head_of(public), source)
+        check_types(config)
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged: a value in it is of the wrong kind ({error}).") from error
+    except UserError as error:
+        raise UserError(f"The model in {path.parent} cannot be used: {error}") from error
+    return config
 
 
 def _load_t5x(path: Path, head: Head | None, vocabulary: Vocabulary | None) -> PublicModel:
@@ -122,9 +146,9 @@ def save_public_model(
     The folder appears whole or not at all. One array at a time is on the host.
 
     Raises:
-      UserError: no family's public code can run this model, or the folder cannot be written.
+      UserError: no family's public code can run this model with this vocabulary, or the folder cannot be written.
     """
-    family = export_family(config)
+    family = export_family(config, vocabulary)
     if not is_new(folder):
         raise UserError(f"--to {folder} is not empty; give a new or empty folder.")
     public = family.write_config(config, vocabulary.special_tokens)
@@ -135,8 +159,8 @@ def save_public_model(
     return family
 
 
-def export_family(config: TransformerConfig) -> Family:
-    """Returns the family whose public code computes what this model does.
+def export_family(config: TransformerConfig, vocabulary: Vocabulary) -> Family:
+    """Returns the family whose public code computes what this model does and reads text as this vocabulary does.
 
     Raises:
       UserError: there is none.
@@ -147,6 +171,7 @@ def export_family(config: TransformerConfig) -> Family:
             "This model has a mixture of knobs that no public family has, so that no public code could run it; see "
             "t5like/families for those that can be exported."
         )
+    check_is_public(vocabulary, family.write_config(config, vocabulary.special_tokens)["model_type"])
     return family
 
 

@@ -1,10 +1,14 @@
-"""Tiny public models with random arrays, as Transformers 4.57 makes them, and the same as ours.
+"""Tiny public models with random arrays, as Transformers 4.57 makes them, the same as ours, and vocabularies for them.
 
 The oracle of every test that says "as the public code": imported from here, since making it takes a while.
 """
 
 import dataclasses
 import functools
+import itertools
+import string
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,12 +16,15 @@ import torch
 import transformers as hf
 from flax import linen as nn
 
+from t5like.data.byte_level_bpe import BART, GPT2, ROBERTA, ByteLevelBPEVocabulary
+from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.wordpiece import WordPieceVocabulary
 from t5like.families import find_family
 from t5like.interchange import import_params, plan_import
 from t5like.models.transformer import Transformer, init_params
 from t5like.weights.source import TensorInfo
 
-# Later ones scale UMT5's logits wrongly.
+# With version 5 exports are compared in tests/reliability/exports_in_transformers_5.py.
 assert hf.__version__.startswith("4."), hf.__version__
 
 VOCAB, BATCH, INPUTS, TARGETS = 64, 3, 9, 7
@@ -177,15 +184,16 @@ def load(public, arrays, *, scans_layers=True):
         family.read_config(public, family.head_of(public), source), scans_layers=scans_layers
     )
     transformer = Transformer(config)
+    plan = plan_import(family, config, source)
+    return transformer, import_params(plan, source, transformer, abstract_params(transformer)), family
+
+
+def abstract_params(transformer):
+    """Returns shape, dtype and sharding, on one device, of a model's parameters."""
     boxed = jax.eval_shape(functools.partial(init_params, transformer), jax.random.key(0))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), nn.unbox(boxed)
-    )
-    return (
-        transformer,
-        import_params(plan_import(family, config, source), source, transformer, abstract),
-        family,
     )
 
 
@@ -221,6 +229,29 @@ def batch_of(name):
         {key: torch.from_numpy(value) for key, value in public.items()},
         {key: value.astype(np.int32) for key, value in features.items()},
     )
+
+
+@functools.cache
+def vocabulary_of(name):
+    """Returns a vocabulary for the public model, which has embeddings enough for it."""
+    family = public_config(name)["model_type"]
+    if family in ("bert", "distilbert"):
+        marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+        within = [f"##{letter}" for letter in string.ascii_lowercase]
+        return WordPieceVocabulary([*marks, *string.ascii_lowercase, *within, "the", "##ing"])
+    if family in ("gpt2", "roberta", "bart"):
+        settings = {"gpt2": GPT2, "roberta": ROBERTA, "bart": BART}[family]
+        marks = ("<|endoftext|>",) if family == "gpt2" else ("<s>", "<pad>", "</s>", "<unk>")
+        merges = [("t", "h"), ("th", "e"), ("Ġ", "a"), ("i", "n"), ("in", "g")]
+        pieces = [*marks, *string.ascii_lowercase, "Ġ", *map("".join, merges)]
+        pieces += [settings.mask_token] if settings.mask_token else []
+        return ByteLevelBPEVocabulary(dict(zip(pieces, itertools.count())), merges, settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spiece.model"
+        rng = np.random.default_rng(0)
+        words = ["".join(rng.choice(list("abcdefghijklmnop"), rng.integers(2, 7))) for _ in range(300)]
+        train_vocabulary([" ".join(words)], size=40, path=path)
+        return SentencePieceVocabulary.load(path, extra_ids=20)
 
 
 def is_real(name):

@@ -270,9 +270,7 @@ def save_public_vocabulary(
     Raises:
       UserError: the family has no such vocabulary, or a file cannot be written.
     """
-    if vocabulary.kind not in (_kind_of_family(model_type), BYTES if model_type == "t5" else None):
-        raise UserError(f"A {model_type} model has no {vocabulary.kind} vocabulary in Transformers.")
-    config = vocabulary.public_config(model_type)
+    config = check_is_public(vocabulary, model_type)
     if model_max_length is not None:
         config["model_max_length"] = model_max_length
     tokenizer = vocabulary.public_tokenizer(model_type)
@@ -280,6 +278,17 @@ def save_public_vocabulary(
     files[SPECIAL_TOKENS_FILE] = json_bytes({role: text for role, text in config.items() if _is_role(role)})
     files[CONFIG_FILE] = json_bytes(config)
     write_files(folder, files)
+
+
+def check_is_public(vocabulary: Vocabulary, model_type: str) -> dict[str, Any]:
+    """Returns tokenizer_config.json of the vocabulary for a family, if `save_public_vocabulary` can write it.
+
+    Raises:
+      UserError: the family has no such vocabulary.
+    """
+    if vocabulary.kind not in (_kind_of_family(model_type), BYTES if model_type == "t5" else None):
+        raise UserError(f"A {model_type} model has no {vocabulary.kind} vocabulary in Transformers.")
+    return vocabulary.public_config(model_type)
 
 
 def check_is_unicode(text: str) -> None:

@@ -26,11 +26,11 @@ def find_family(public: Mapping[str, Any], origin: str) -> Family:
     """
     by_type = {model_type: family for family in FAMILIES for model_type in family.model_types}
     given = public.get("model_type")
-    if given in by_type:
-        return by_type[given]
     known = f"t5like knows {', '.join(by_type)}"
     if not isinstance(given, str):
         raise UserError(f"{origin} names no model_type; {known}.")
+    if given in by_type:
+        return by_type[given]
     near = difflib.get_close_matches(given, by_type, n=1)
     hint = f"; did you mean {near[0]}?" if near else "."
     raise UserError(f"{origin} is of the model_type {given!r}; {known}{hint}")

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from t5like.batch import SpecialTokens
-from t5like.families.base import Family, NameTable, PublicConfig, PublicTensor
+from t5like.families.base import Family, NameTable, PublicConfig, PublicTensor, require
 from t5like.families.bert import (
     ENCODER_CLASSES,
     POST_NORM_ENCODER,
@@ -44,6 +44,8 @@ def roberta(size: str) -> TransformerConfig:
 
 
 def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) -> TransformerConfig:
+    if head == "language_model":
+        require(public, "RoBERTa", hidden_act="gelu")  # its head has that one, whatever the layers have
     names = set() if source is None else {name.removeprefix("roberta.") for name in source.tensors}
     return dataclasses.replace(
         post_norm_encoder(public, head, "RoBERTa"),

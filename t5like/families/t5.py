@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from t5like.batch import SpecialTokens
+from t5like.errors import UserError
 from t5like.families.base import (
     Family,
     NameTable,
@@ -170,6 +171,8 @@ def _write_config(config: TransformerConfig, special_tokens: SpecialTokens) -> d
     model_type = "umt5" if config.positions == "relative_per_layer" else "t5"
     if model_type == "t5" and config.num_embeddings == _MT5_EMBEDDINGS:
         model_type = "mt5"
+    if config.head_is_tied and not config.scales_tied_head:
+        raise UserError("Transformers 4 scales every tied head of T5, which this model does not.")
     first = config.mlp_activations[0]
     gates = {"gelu": "gated-gelu", "silu": "gated-silu"}
     is_gated = len(config.mlp_activations) == 2
@@ -191,7 +194,7 @@ def _write_config(config: TransformerConfig, special_tokens: SpecialTokens) -> d
         "classifier_dropout": config.dropout_rate,
         "is_encoder_decoder": config.num_decoder_layers > 0,
         "tie_word_embeddings": config.head_is_tied,
-        "scale_decoder_outputs": config.head_is_tied and config.scales_tied_head,
+        "scale_decoder_outputs": config.head_is_tied,
         "pad_token_id": special_tokens.pad_id,
         "eos_token_id": special_tokens.eos_id,
         "decoder_start_token_id": special_tokens.decoder_start_id,

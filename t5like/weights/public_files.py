@@ -45,6 +45,14 @@ def open_weights(path: str | os.PathLike[str]) -> TensorSource:
     return _open_index(path) if path.name.endswith(_INDEX_SUFFIX) else _open_file(path)
 
 
+def holds_weights(path: str | os.PathLike[str]) -> bool:
+    """Returns whether `open_weights` would find a file to open, by the names alone."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return any(os.path.lexists(path / name) for name in _IN_A_FOLDER)
+    return path.suffix in (".safetensors", *_TORCH_SUFFIXES) or path.name.endswith(_INDEX_SUFFIX)
+
+
 def _open_file(path: Path) -> LazyTensors:
     if path.suffix == ".safetensors":
         return open_safetensors(path)
