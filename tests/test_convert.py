@@ -10,8 +10,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import torch
-import transformers as hf
 from flax import serialization, traverse_util
 
 from t5like import entry, workdir
@@ -32,7 +30,8 @@ from t5like.sharding import AxisRules, MeshShape
 from t5like.trained_model import load_model
 from t5like.training import place
 from t5like.weights import open_weights
-from tests.public_models import abstract_params, batch_of, logits_of, oracle, ours, vocabulary_of
+from tests.public_models import hf, logits_of, oracle, public_batch, torch
+from tests.tiny_models import abstract_params, ours, vocabulary_of
 
 NAME = "t5-1.1"  # the model of tests that need no more than one
 ROUND_TRIPS = (NAME, "bert-next-sentence", "gpt2", "bart-classifier")
@@ -302,7 +301,7 @@ def test_a_new_head_is_drawn_from_the_seed_and_goes_out_with_its_labels(public_f
     model, report = kind.from_pretrained(tmp_path / "hf" / "one", output_loading_info=True)
     assert not any(report.values()), report
     assert model.config.num_labels == 4
-    public, _ = batch_of("bert-next-sentence")
+    public = public_batch("bert-next-sentence")
     assert logits_of(model(**public)).shape == (3, 4)
 
 

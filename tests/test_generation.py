@@ -5,14 +5,13 @@ import functools
 import jax
 import numpy as np
 import pytest
-import torch
 
 from t5like.batch import SpecialTokens
 from t5like.decoding.options import BeamSearch, Greedy, Sampling
 from t5like.generation import Writer, bucket_length, label_scores, prompt_rows
 from t5like.losses import token_cross_entropy
 from t5like.models.transformer import Transformer
-from tests.public_models import VOCAB, oracle, ours
+from tests.tiny_models import MODELS, VOCAB, ours
 
 NEVER = -1
 """An end mark that no row meets."""
@@ -23,9 +22,9 @@ LONGEST = 10
 
 
 def marks(name, eos_id=NEVER):
-    c = oracle(name)[0].config
-    start = c.decoder_start_token_id or 0
-    return SpecialTokens(eos_id, np.zeros(0, np.int32), pad_id=c.pad_token_id, decoder_start_id=start)
+    c = MODELS[name]
+    start = c.get("decoder_start_token_id", 0)
+    return SpecialTokens(eos_id, np.zeros(0, np.int32), pad_id=c["pad_token_id"], decoder_start_id=start)
 
 
 @functools.cache
@@ -33,7 +32,7 @@ def inputs_of(name, seed=0):
     """Returns rows of several lengths, and one of pure padding as the last, as the model reads them."""
     rng = np.random.default_rng(seed)
     prompts = [rng.integers(5, VOCAB, num).astype(np.int32) for num in (*NUM_INPUTS, 0)]
-    batch = prompt_rows(prompts, LONGEST, pad_id=oracle(name)[0].config.pad_token_id)
+    batch = prompt_rows(prompts, LONGEST, pad_id=MODELS[name]["pad_token_id"])
     if name == "gpt2":
         return batch
     # An encoder's rows are padded on the right.
@@ -198,6 +197,8 @@ def test_a_stream_is_what_is_written_at_once():
 
 def generated(name, batch, eos_id, max_length, **options):
     """Returns what Transformers generates, in our layout, and the scores of beams."""
+    from tests.public_models import oracle, torch
+
     model, _ = oracle(name)
     stack = "decoder" if name == "gpt2" else "encoder"
     with torch.no_grad():

@@ -6,14 +6,14 @@ import functools
 import jax
 import numpy as np
 import pytest
-import torch
 
 from t5like.errors import UserError
 from t5like.families import find_family
 from t5like.interchange import plan_import
 from t5like.models.stacks import count_positions
 from t5like.models.transformer import Transformer
-from tests.public_models import BATCH, InMemory, batch_of, load, logits_of, oracle, ours, public_config
+from tests.public_models import logits_of, oracle, public_batch, public_config, torch
+from tests.tiny_models import BATCH, InMemory, batch_of, load, ours
 
 
 def plan_of(name, arrays, *, head=None, **public):
@@ -38,12 +38,12 @@ def by_fate(plan):
 def logits_from(name, arrays, **public):
     """Returns our logits for other arrays than the oracle's."""
     transformer, params, _ = load(public_config(name) | public, arrays)
-    return np.asarray(jax.jit(transformer.apply)({"params": params}, batch_of(name)[1]))
+    return np.asarray(jax.jit(transformer.apply)({"params": params}, batch_of(name)))
 
 
 def logits_as_they_are(name):
     transformer, params, _ = ours(name)
-    return np.asarray(jax.jit(transformer.apply)({"params": params}, batch_of(name)[1]))
+    return np.asarray(jax.jit(transformer.apply)({"params": params}, batch_of(name)))
 
 
 # --- Traps of public checkpoints ------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_positions_count_real_tokens_where_the_family_does():
 @pytest.mark.parametrize("name", ["roberta", "bart", "bert", "distilbert", "t5-1.1"])
 def test_rows_padded_on_the_left_are_those_of_the_public_code(name):
     model, _ = oracle(name)
-    public, batch = batch_of(name)
+    public, batch = public_batch(name), batch_of(name)
     public, batch = dict(public), dict(batch)
     for key, ours_key in (("input_ids", "encoder_input_tokens"), ("attention_mask", "encoder_segment_ids")):
         public[key] = public[key].flip(1)
@@ -169,7 +169,7 @@ def test_rows_padded_on_the_left_are_those_of_the_public_code(name):
 def test_texts_of_a_batch_may_have_different_numbers_of_end_marks():
     """Transformers refuses such a batch: a pair has more end marks than a single text."""
     model, _ = oracle("bart-classifier")
-    public, batch = batch_of("bart-classifier")
+    public, batch = public_batch("bart-classifier"), batch_of("bart-classifier")
     inputs = public["input_ids"].clone()
     inputs[0, 3] = model.config.eos_token_id
     mask = public["attention_mask"]

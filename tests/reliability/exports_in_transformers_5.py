@@ -30,12 +30,13 @@ def export(folder: pathlib.Path) -> None:
     import numpy as np
 
     from t5like.public_model import save_public_model
-    from tests.public_models import BATCH, MODELS, batch_of, is_real, ours, vocabulary_of
+    from tests.public_models import public_batch
+    from tests.tiny_models import BATCH, MODELS, batch_of, is_real, ours, vocabulary_of
 
     for name in MODELS:
         transformer, params, _ = ours(name)
         save_public_model(folder / name, transformer.config, vocabulary_of(name), params)
-        public, batch = batch_of(name)
+        public, batch = public_batch(name), batch_of(name)
         logits = np.asarray(jax.jit(transformer.apply)({"params": params}, batch))
         real = np.ones(BATCH, bool) if logits.ndim == 2 else is_real(name)
         arrays = {key: value.numpy() for key, value in public.items()}
