@@ -224,3 +224,18 @@ def test_an_evaluation_goes_to_a_folder_of_its_own(workdir: Path, tmp_path: Path
     check_folder(tmp_path / "new")  # measured again, it may be written again
     assert "holds other files than an earlier evaluation" in refused(lambda: check_folder(workdir))
     assert "is a file" in refused(lambda: check_folder(workdir / "config.json"))
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail_half_way() -> None:
+        with workdirs.new_folder(tmp_path / "to") as temporary:
+            (temporary / "file").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert not list(tmp_path.iterdir())
+    with workdirs.new_folder(tmp_path / "to") as temporary:
+        (temporary / "file").write_text("whole")
+        assert not (tmp_path / "to").exists()
+    assert contents(tmp_path) == {"to/file": b"whole"}

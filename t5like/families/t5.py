@@ -120,7 +120,8 @@ def ul2(size: str = "20b") -> TransformerConfig:
 def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) -> TransformerConfig:
     num_layers = number(public, "num_layers")
     is_encoder = head in ("none", "token_tagging")  # the public classes of these have no decoder
-    is_t5 = public.get("model_type", "t5") == "t5"  # whose public class has other defaults than mT5's and UMT5's
+    # The public class of T5 has other defaults than those of mT5 and UMT5.
+    is_t5 = public.get("model_type", "t5") == "t5"
     name = public.get("feed_forward_proj", "relu" if is_t5 else "gated-gelu")
     gate, _, gated = name.partition("-")
     activations: tuple[Activation, ...]
