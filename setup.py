@@ -51,6 +51,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.18",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.12",
             "torch==2.13.0; python_version<'3.12'",
             "transformers>=4.57,<5; python_version<'3.12'",

@@ -34,7 +34,12 @@ class CommandLine:
 
 
 def parse_command_line(
-    argv: list[str], *, command: str, config_class: type[Config], default: Config | None = None
+    argv: list[str],
+    *,
+    command: str,
+    config_class: type[Config],
+    default: Config | None = None,
+    has_workdir: bool = True,
 ) -> tuple[Config, CommandLine]:
     """Returns the config of an entry point, and the options that are not part of it.
 
@@ -42,6 +47,7 @@ def parse_command_line(
       argv: `[config file] [--workdir D] [--print_config] [--path.to.field value ...]`.
       command: how the user calls this entry point, for messages.
       default: the config to start from where no file is given; None makes the file necessary.
+      has_workdir: whether there is an option --workdir.
 
     Raises:
       UserError: for a missing or broken file, an unknown field (naming the nearest) or a value of a wrong type.
@@ -62,14 +68,18 @@ def parse_command_line(
     own.add_argument("--workdir")
     own.add_argument("--print_config", "--print-config", action="store_true")
     if wants_help:
-        print(f"usage: {command} [CONFIG.py] --workdir DIR [--print_config] [--path.to.field VALUE ...]\n")
-        print("  --workdir DIR    where the run is written and, if it exists, resumed from")
+        option = "--workdir DIR " if has_workdir else ""
+        print(f"usage: {command} [CONFIG.py] {option}[--print_config] [--path.to.field VALUE ...]\n")
+        if has_workdir:
+            print("  --workdir DIR    where the run is written and, if it exists, resumed from")
         print("  --print_config   print the resolved config as JSON and stop\n")
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             options, rest = own.parse_known_args(argv)
     except SystemExit:
         raise UserError(f"{command}: --workdir needs the path of a folder.") from None
+    if options.workdir and not has_workdir:
+        raise UserError(f"{command} has no run to keep; leave out --workdir {options.workdir}.")
     config = override(config, rest, command=command)
     return config, CommandLine(Path(options.workdir) if options.workdir else None, options.print_config)
 

@@ -66,12 +66,12 @@ class Convert:
 
 def main(argv: list[str]) -> None:
     """Converts what the command line says."""
-    config, options = parse_command_line(argv, command=COMMAND, config_class=Convert, default=Convert())
+    config, options = parse_command_line(
+        argv, command=COMMAND, config_class=Convert, default=Convert(), has_workdir=False
+    )
     if options.prints_config:
         print(to_json(config))
         return
-    if options.workdir is not None:
-        raise UserError(f"{COMMAND} writes to --to; leave out --workdir {options.workdir}.")
     convert(config)
 
 
@@ -85,9 +85,9 @@ def convert(config: Convert) -> None:
         raise UserError(f"{COMMAND} needs --from, the model to convert.")
     if config.to is None and not config.dry_run:
         raise UserError(f"{COMMAND} needs --to, the folder to write.")
-    if config.to is not None and not workdirs.is_new(Path(config.to)):
+    if config.to is not None and not workdirs.is_new(Path(config.to), "--to"):
         raise UserError(f"--to {config.to} is not empty; give a new or empty folder.")
-    path = Path(config.from_.removeprefix(PUBLIC_PREFIX))
+    path = Path(config.from_.removeprefix(PUBLIC_PREFIX)).expanduser()
     is_workdir = workdirs.is_workdir(path) and not config.from_.startswith(PUBLIC_PREFIX)
     model = load_workdir(config, path) if is_workdir else load_public(config, path)
     to_format = config.format or ("hf" if is_workdir else "t5like")
@@ -121,7 +121,12 @@ def load_workdir(config: Convert, path: Path) -> workdirs.TrainedModel:
 def load_public(config: Convert, path: Path) -> PublicModel:
     """Returns the public model, as the config would have it."""
     vocabulary = None if config.vocabulary is None else find_vocabulary(config.vocabulary, extra_ids=100)
-    return load_public_model(path, head=config.head, num_labels=config.num_labels, vocabulary=vocabulary)
+    model = load_public_model(path, head=config.head, num_labels=config.num_labels, vocabulary=vocabulary)
+    if config.num_labels and not model.config.num_labels:
+        raise UserError(
+            f"--num_labels is for classifiers and taggers, but this model is a {model.config.head}; give --head."
+        )
+    return model
 
 
 def write(

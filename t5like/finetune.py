@@ -26,7 +26,7 @@ from t5like.optim.schedules import Linear
 from t5like.tasks import find_task
 from t5like.tasks.base import Example
 from t5like.trained_model import load_model
-from t5like.training import TrainingConfig, place, require_both_stacks, train
+from t5like.training import TrainingConfig, check_lengths, place, require_both_stacks, train
 
 COMMAND = "t5like finetune"
 
@@ -94,6 +94,11 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
         vocabulary = init.vocabulary
     require_both_stacks(model, COMMAND)
+    lengths = {
+        "inputs_length": config.objective.inputs_length,
+        "targets_length": config.objective.targets_length,
+    }
+    check_lengths(model, COMMAND, **lengths)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
     evaluate = TaskEvaluation(

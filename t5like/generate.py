@@ -90,12 +90,12 @@ class Generate:
 
 def main(argv: list[str]) -> None:
     """Prints what the model writes: in a terminal as it writes, if there is one input."""
-    config, options = parse_command_line(argv, command=COMMAND, config_class=Generate, default=Generate())
+    config, options = parse_command_line(
+        argv, command=COMMAND, config_class=Generate, default=Generate(), has_workdir=False
+    )
     if options.prints_config:
         print(to_json(config))
         return
-    if options.workdir is not None:
-        raise UserError(f"{COMMAND} writes no files; leave out --workdir {options.workdir}.")
     if sys.stdout.isatty() and len(config.text) == 1 and config.num_beams == 1:
         for part in stream(config):
             print(part, end="", flush=True)

@@ -78,12 +78,14 @@ class Writer:
 
         Args:
           num_tokens: ids the vocabulary has; the embedding's further rows are never chosen.
-          max_length: most tokens of an answer, end mark included.
+          max_length: most tokens of an answer, begin and end marks included.
           decoding: None: greedily.
         """
         self._model = type(model)(for_decoding(model.config), model.rules)
         self._special_tokens, self._num_tokens = special_tokens, num_tokens
-        self._max_length, self._decoding = max_length, decoding or Greedy()
+        # What every answer begins with is part of its length, and given.
+        self._max_length = max(1, max_length - len(special_tokens.target_begin_ids))
+        self._decoding = decoding or Greedy()
         self.prepare: Callable[[PyTree], PyTree] = jax.jit(unstack_layers)
         self._answer = jax.jit(self._answer_batch)
 
@@ -127,8 +129,10 @@ class Writer:
     def _with_prompt(self, batch: Batch) -> Batch:
         if "encoder_input_tokens" not in batch:
             return batch
-        rows = len(batch["encoder_input_tokens"])
-        start = jnp.full((rows, 1), self._special_tokens.decoder_start_id, jnp.int32)
+        rows, marks = len(batch["encoder_input_tokens"]), self._special_tokens
+        # What every target begins with is no more in question than the start.
+        prompt = jnp.array([marks.decoder_start_id, *marks.target_begin_ids], jnp.int32)
+        start = jnp.broadcast_to(prompt, (rows, len(prompt)))
         features = {name: batch[name] for name in ("encoder_input_tokens", "encoder_segment_ids")}
         return {**features, "decoder_input_tokens": start, "decoder_segment_ids": jnp.ones_like(start)}
 

@@ -135,8 +135,10 @@ def _claim(
     of_other_heads = _names_of_other_heads(family, config)
     for name in source.tensors:
         bare, meant = family.bare(name), family.canonical(name)
-        if bare in wanted:
+        if bare in wanted and bare not in found:
             found[bare] = name
+        elif bare in wanted:  # with and without the prefix
+            copies[name] = bare
         elif bare in of_other_heads and config.head != "language_model":
             dropped[name] = f"of another head than {config.head}"
         elif meant in wanted:

@@ -26,7 +26,7 @@ from t5like.objectives.span_corruption import SpanCorruption
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.public_model import PublicModel
 from t5like.trained_model import Init, load_model
-from t5like.training import TrainingConfig, place, require_both_stacks, train
+from t5like.training import TrainingConfig, check_lengths, place, require_both_stacks, train
 
 COMMAND = "t5like pretrain"
 
@@ -100,6 +100,11 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         vocabulary = choose_vocabulary(config, text.train, init)
         model = resolve_model(config.model, vocabulary, init)
     require_both_stacks(model, COMMAND)
+    lengths = {
+        "inputs_length": config.objective.inputs_length,
+        "targets_length": config.objective.targets_length,
+    }
+    check_lengths(model, COMMAND, **lengths)
     config.objective.check(vocabulary.special_tokens)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 

@@ -120,13 +120,16 @@ def _load_t5x(path: Path, head: Head | None, vocabulary: Vocabulary | None) -> P
 
 
 def check_vocabulary(config: TransformerConfig, vocabulary: Vocabulary, origin: str) -> None:
-    """Returns if the model has an embedding for every id of the vocabulary.
+    """Returns if the model has an embedding for every id of the vocabulary, but perhaps for its mask.
+
+    A summariser, such as the released BART of CNN and Daily Mail, may have been cut down to what it reads and writes.
 
     Raises:
       UserError: it has not.
     """
     assert config.num_embeddings is not None
-    if vocabulary.num_tokens > config.num_embeddings:
+    beyond = range(config.num_embeddings, vocabulary.num_tokens)
+    if set(beyond) - {vocabulary.special_tokens.mask_id}:
         raise UserError(
             f"The vocabulary has {vocabulary.num_tokens} ids, but the model of {origin} only {config.num_embeddings} "
             "embeddings; give the vocabulary it was trained with."
@@ -149,7 +152,7 @@ def save_public_model(
       UserError: no family's public code can run this model with this vocabulary, or the folder cannot be written.
     """
     family = export_family(config, vocabulary)
-    if not is_new(folder):
+    if not is_new(folder, "--to"):
         raise UserError(f"--to {folder} is not empty; give a new or empty folder.")
     public = family.write_config(config, vocabulary.special_tokens)
     with new_folder(folder) as temporary:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from t5like.errors import UserError
 from t5like.public_model import PublicModel, load_public_model
 from t5like.workdir import TrainedModel, load_workdir
 
@@ -9,6 +10,7 @@ Init = TrainedModel | PublicModel
 """Both have `origin`, `config`, `vocabulary`, `step` and `restore`."""
 
 PUBLIC_PREFIX = "hf:"
+ZERO_BIAS = "final_logits_bias"  # of BART: zeros where a checkpoint leaves it out
 
 
 def load_model(init: str) -> Init:
@@ -18,5 +20,19 @@ def load_model(init: str) -> Init:
       UserError: there is none, or its files are damaged or do not fit.
     """
     if init.startswith(PUBLIC_PREFIX):
-        return load_public_model(Path(init.removeprefix(PUBLIC_PREFIX)))
+        folder = Path(
+            init.removeprefix(PUBLIC_PREFIX)
+        ).expanduser()  # the shell leaves a tilde after a colon alone
+        model = load_public_model(folder)
+        drawn = [
+            line.public
+            for line in model.plan.lines
+            if line.fate == "initialised" and line.public != ZERO_BIAS
+        ]
+        if drawn:
+            raise UserError(
+                f"{folder} lacks {drawn[0]}, without which its {model.config.head} would say what chance has it say; "
+                "t5like convert draws it anew, for training."
+            )
+        return model
     return load_workdir(Path(init))

@@ -98,6 +98,19 @@ def require_both_stacks(model: TransformerConfig, command: str) -> None:
         raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
 
 
+def check_lengths(model: TransformerConfig, command: str, **lengths: int) -> None:
+    """Returns if the model has positions for rows of each length, given by the name of its field.
+
+    Raises:
+      UserError: it has not.
+    """
+    for name, length in lengths.items():
+        if model.max_length is not None and length > model.max_length:
+            raise UserError(
+                f"{command}: objective.{name} is {length} tokens, but this model has {model.max_length} positions; lower it."
+            )
+
+
 class Placement(NamedTuple):
     """A model and how its parameters and batches lie on the devices."""
 

@@ -92,7 +92,7 @@ def find_resume_step(workdir: Path, config: Any) -> int | None:
     return step
 
 
-def is_new(workdir: Path) -> bool:
+def is_new(workdir: Path, option: str = "--workdir") -> bool:
     """Returns whether the folder is empty or yet to be made; writes nothing.
 
     Raises:
@@ -101,12 +101,12 @@ def is_new(workdir: Path) -> bool:
     try:
         existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
         if not existing.is_dir():
-            raise UserError(f"--workdir {workdir} cannot be a folder: {existing} is a file.")
+            raise UserError(f"{option} {workdir} cannot be a folder: {existing} is a file.")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise UserError(f"--workdir {workdir} cannot be written to: {existing} is read-only.")
+            raise UserError(f"{option} {workdir} cannot be written to: {existing} is read-only.")
         return existing != workdir or not any(workdir.iterdir())
     except OSError as error:
-        raise UserError(f"--workdir {workdir} cannot be used: {error.strerror}.") from error
+        raise UserError(f"{option} {workdir} cannot be used: {error.strerror}.") from error
 
 
 def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Vocabulary) -> None:

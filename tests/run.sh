@@ -13,4 +13,5 @@ export JAX_PLATFORMS=cpu
 if [ ! -d ../shared/data ]; then
   echo "NOTE: ../shared/data is not beside this checkout; the tests on real data are left out (listed as skipped below)."
 fi
-"$VENV/bin/python" -m pytest -rs "$@"
+# One process a core of the smallest machine; a file's tests stay together, with what they share.
+"$VENV/bin/python" -m pytest -n 2 --dist loadfile -rs "$@"

@@ -472,7 +472,12 @@ BAD = {
     "missing shard": ("bert", lose_a_shard, [], r"lacks the shard model-00002-of-\d+\.safetensors"),
     "no weights": ("bert", lose_the_weights, [], "holds no weights: none of model.safetensors"),
     "another family": ("bert", set_in_config(model_type="roberta"), [], "which no RoBERTa model has"),
-    "another family's sizes": ("bert", set_in_config(model_type="gpt2"), [], "config.json must give n_embd"),
+    "another family's sizes": (
+        "bert",
+        set_in_config(model_type="gpt2"),
+        [],
+        "names the class BertForMaskedLM, which t5like has no head for",
+    ),
     "pickle that runs code": ("bert", save_a_pickle_that_runs, [], r"pytorch_model\.bin .*system"),
     "old pickle that runs code": ("bert", save_an_old_pickle_that_runs, [], r"pytorch_model\.bin "),
     "no tokenizer": ("bert", lose_the_tokenizer, [], r"holds no vocabulary: there is no vocab\.txt in it"),
@@ -512,7 +517,12 @@ BAD = {
     "head the family lacks": ("bart", leave, ["--head", "token_tagging"], "BART has no head token_tagging"),
     "no such head": ("bart", leave, ["--head", "sentiment"], "--head"),
     "negative labels": ("bert", leave, ["--num_labels", "-1"], "num_labels"),
-    "workdir": ("bert", leave, ["--workdir", "runs/bert"], "writes to --to; leave out --workdir runs/bert"),
+    "workdir": (
+        "bert",
+        leave,
+        ["--workdir", "runs/bert"],
+        "has no run to keep; leave out --workdir runs/bert",
+    ),
 }
 
 

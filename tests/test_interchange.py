@@ -295,7 +295,7 @@ def test_what_our_models_do_not_have_is_refused(name, public, message):
 @pytest.mark.parametrize(
     ("public", "message"),
     [
-        ({"model_type": "berd"}, "did you mean bert?"),
+        ({"model_type": "mbart"}, "is of the model_type 'mbart'; t5like knows t5, mt5"),
         ({"model_type": "mamba"}, "is of the model_type 'mamba'; t5like knows t5, mt5"),
         ({}, "names no model_type"),
     ],
@@ -318,3 +318,46 @@ def test_a_config_of_two_layouts_gives_one_plan():
     source = InMemory(arrays_of("umt5"))
     unrolled = dataclasses.replace(transformer.config, scans_layers=False)
     assert plan_import(family, unrolled, source) == plan_import(family, transformer.config, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "head"),
+    [
+        ("bert", "BertForTokenClassification", "token_tagging"),
+        ("bert", "BertModel", "none"),
+        ("t5-1.1", "T5EncoderModel", "none"),
+        ("t5-1.1", "T5Model", "language_model"),
+        ("t5-1.1", "T5WithLMHeadModel", "language_model"),
+        ("gpt2", "GPT2LMHeadModel", "language_model"),
+        ("bart", "BartModel", "language_model"),
+    ],
+)
+def test_a_class_names_its_head(name, architecture, head):
+    assert ours(name)[2].head_of({"architectures": [architecture]}) == head
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [("bert", "BertForMultipleChoice"), ("bert", "BertLMHeadModel"), ("gpt2", "GPT2DoubleHeadsModel")],
+)
+def test_a_class_that_we_have_no_head_for_is_refused(name, architecture):
+    with pytest.raises(UserError, match=f"names the class {architecture}, which t5like has no head for"):
+        ours(name)[2].head_of({"architectures": [architecture]})
+
+
+def test_a_silent_config_of_umt5_is_tied_where_its_file_has_no_head():
+    arrays = arrays_of("umt5")
+    public = {key: value for key, value in public_config("umt5").items() if key != "tie_word_embeddings"}
+    assert not load(public, arrays)[0].config.head_is_tied
+    del arrays["lm_head.weight"]
+    assert load(public, arrays)[0].config.head_is_tied
+
+
+def test_one_array_under_two_names_must_be_the_same():
+    arrays = arrays_of("bert")
+    name = "embeddings.LayerNorm.weight"
+    arrays[name] = arrays[f"bert.{name}"]
+    assert name in by_fate(plan_of("bert", arrays))["dropped"]
+    arrays[name] = arrays[name] + 1
+    with pytest.raises(UserError, match="should be a copy of"):
+        plan_of("bert", arrays)

@@ -15,8 +15,9 @@ from t5like.errors import UserError
 from t5like.families.base import NOT_PUBLIC
 from t5like.interchange import flatten
 from t5like.models.transformer import Transformer, init_params
-from t5like.public_model import load_public_model, save_public_model
-from t5like.weights import open_weights
+from t5like.public_model import check_vocabulary, load_public_model, save_public_model
+from t5like.trained_model import load_model
+from t5like.weights import open_weights, write_safetensors
 from tests.public_models import hf, logits_of, oracle, public_batch, torch
 from tests.tiny_models import MODELS, abstract_params, batch_of, is_real, ours, vocabulary_of
 
@@ -244,3 +245,32 @@ def test_a_vocabulary_of_another_kind_is_not_exported(tmp_path):
     with pytest.raises(UserError, match="A bert model has no sentencepiece vocabulary"):
         save_public_model(tmp_path / "new" / "to", transformer.config, vocabulary_of("t5-1.1"), params)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_lacks_its_head_writes_nothing(tmp_path):
+    transformer, params, _ = ours("t5-1.1")
+    save_public_model(tmp_path / "to", transformer.config, vocabulary_of("t5-1.1"), params)
+    with open_weights(tmp_path / "to") as source:
+        kept = [
+            (name, info.shape, info.dtype, functools.partial(source.read, name))
+            for name, info in source.tensors.items()
+            if name != "lm_head.weight"
+        ]
+        write_safetensors(tmp_path / "less", kept)
+    for file in (tmp_path / "to").iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / "less" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"lacks lm_head\.weight, without which"):
+        load_model(f"hf:{tmp_path / 'less'}")
+
+
+def test_a_mask_may_have_no_embedding_but_other_ids_must():
+    vocabulary, config = vocabulary_of("bart"), ours("bart")[0].config
+    assert vocabulary.special_tokens.mask_id == vocabulary.num_tokens - 1
+    check_vocabulary(
+        dataclasses.replace(config, num_embeddings=vocabulary.num_tokens - 1), vocabulary, "here"
+    )
+    with pytest.raises(UserError, match="embeddings"):
+        check_vocabulary(
+            dataclasses.replace(config, num_embeddings=vocabulary.num_tokens - 2), vocabulary, "here"
+        )

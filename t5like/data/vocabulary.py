@@ -246,11 +246,18 @@ def load_public_vocabulary(folder: Folder, model_type: str) -> Vocabulary:
         for this family does not.
     """
     public = PublicFolder(folder)
-    tokenizer_class = str(public.config.get("tokenizer_class"))
+    tokenizer_class = str(public.config.get("tokenizer_class") or _named_in_config(public))
     is_bytes = model_type == "t5" and tokenizer_class == _BYTE_TOKENIZER
     kind = BYTES if is_bytes else _kind_of_family(model_type)
     with _damage_named(f"The tokenizer files in {public.path} are damaged: they are not laid out as {kind}"):
         return _kinds()[kind].from_public_folder(public, model_type)
+
+
+def _named_in_config(folder: PublicFolder) -> str | None:
+    """Returns the tokenizer's class that config.json names, as early checkpoints of ByT5 do."""
+    return (
+        read_json(folder.path / "config.json").get("tokenizer_class") if folder.has("config.json") else None
+    )
 
 
 def save_public_vocabulary(

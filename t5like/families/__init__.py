@@ -1,6 +1,5 @@
 """All families whose public checkpoints become our models, and the other way round."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,9 +30,7 @@ def find_family(public: Mapping[str, Any], origin: str) -> Family:
         raise UserError(f"{origin} names no model_type; {known}.")
     if given in by_type:
         return by_type[given]
-    near = difflib.get_close_matches(given, by_type, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    raise UserError(f"{origin} is of the model_type {given!r}; {known}{hint}")
+    raise UserError(f"{origin} is of the model_type {given!r}; {known}.")
 
 
 def family_of(config: TransformerConfig) -> Family | None:

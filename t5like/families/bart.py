@@ -132,6 +132,7 @@ def _write_config(config: TransformerConfig, special_tokens: SpecialTokens) -> d
         "eos_token_id": special_tokens.eos_id,
         "pad_token_id": special_tokens.pad_id,
         "decoder_start_token_id": special_tokens.decoder_start_id,
+        "forced_bos_token_id": next(iter(special_tokens.target_begin_ids), None),
         "forced_eos_token_id": special_tokens.eos_id,
     }
 
@@ -185,4 +186,5 @@ BART = Family(
         r"(encoder|decoder)\.embed_tokens\.weight": "shared.weight",
         r"lm_head\.weight": "shared.weight",
     },
+    ignored=(r"(encoder|decoder)\.version",),
 )

@@ -163,14 +163,27 @@ class Family:
         return any(re.fullmatch(pattern, self.bare(name)) for pattern in self.ignored)
 
     def head_of(self, public: PublicConfig) -> Head:
-        """Returns the head that a public config names, a language model where it names none that we have."""
-        suffixes = {
-            suffix: head for head, classes in reversed(list(self.classes.items())) for suffix in classes
-        }
-        for architecture in public.get("architectures") or ():
-            fitting = [suffix for suffix in suffixes if architecture.endswith(suffix)]
-            if fitting:
-                return suffixes[max(fitting, key=len)]
+        """Returns the head that a public config names by a class, the family's first where it names none.
+
+        Raises:
+          UserError: it names a class that we have no head for.
+        """
+        named = public.get("architectures") or ()
+        for architecture in (named,) if isinstance(named, str) else named:
+            # Of the classes whose end it could have, the longest: T5EncoderModel is no T5Model. Earlier heads first.
+            ends = [
+                (len(end), -number, head)
+                for number, (head, classes) in enumerate(self.classes.items())
+                for end in classes
+                if re.fullmatch(rf"[A-Za-z0-9]+{end}", architecture)
+            ]
+            length, _, head = max(ends, default=(0, 0, next(iter(self.classes))))
+            if ends and not architecture[:-length].endswith(("LMHead", "DoubleHeads")):
+                return head
+            raise UserError(
+                f"config.json names the class {architecture}, which t5like has no head for; it has "
+                f"{', '.join(self.classes)}, of which --head of t5like convert takes one."
+            )
         return next(iter(self.classes))
 
 

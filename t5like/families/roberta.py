@@ -49,7 +49,7 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
     names = set() if source is None else {name.removeprefix("roberta.") for name in source.tensors}
     return dataclasses.replace(
         post_norm_encoder(public, head, "RoBERTa"),
-        position_offset=(public.get("pad_token_id") or 0) + 1,
+        position_offset=public.get("pad_token_id", 1) + 1,
         positions_skip_padding=True,
         has_pooler_without_head="pooler.dense.weight" in names and head == "none",
     )

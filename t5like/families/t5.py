@@ -160,8 +160,11 @@ def _head_is_tied(public: PublicConfig, source: TensorSource | None) -> bool:
     A checkpoint of T5 1.1 that some versions of the public code saved says that its head is tied while it holds two
     different arrays.
     """
-    says_tied = bool(public.get("tie_word_embeddings", public.get("model_type", "t5") == "t5"))
-    if source is None or "lm_head.weight" not in source.tensors:
+    has_head = source is not None and "lm_head.weight" in source.tensors
+    # A config of mT5 or UMT5 that is silent means whatever its class did when it was written: ask the arrays.
+    is_tied_by_default = public.get("model_type", "t5") == "t5" or (source is not None and not has_head)
+    says_tied = bool(public.get("tie_word_embeddings", is_tied_by_default))
+    if source is None or not has_head:
         return says_tied
     embedding = next((name for name in _EMBEDDING_NAMES if name in source.tensors), None)
     if embedding is None:

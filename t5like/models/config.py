@@ -129,6 +129,10 @@ class TransformerConfig:
         for name in ("num_encoder_layers", "num_decoder_layers", "num_token_types", "num_labels"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name} is {getattr(self, name)}, but must be at least 0.")
+        if self.num_embeddings is not None and self.num_embeddings < 1:
+            raise UserError(
+                f"model.num_embeddings is {self.num_embeddings}, but must be at least 1, or None."
+            )
         if not self.num_encoder_layers and not self.num_decoder_layers:
             raise UserError(
                 "model.num_encoder_layers and model.num_decoder_layers are both 0; give one of them."

@@ -76,6 +76,8 @@ class Dense(nn.Module):
     kernel_init: Initializer
     dtype: str
     has_bias: bool = False
+    output_dtype: str | None = None
+    """None: that of x."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -83,13 +85,13 @@ class Dense(nn.Module):
         kernel = self.param(
             "kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), shape, jnp.float32
         )
-        y = linear(x, kernel.astype(self.dtype))
+        y = linear(x, kernel.astype(self.dtype), self.output_dtype)
         if not self.has_bias:
             return y
         # A bias as long as the residual stream is whole everywhere, like the norms; it is too short to split.
         axis = "norm" if self.axes[1] == "embed" else self.axes[1]
         init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,))
-        return y + self.param("bias", init, (self.num_outputs,), jnp.float32).astype(self.dtype)
+        return y + self.param("bias", init, (self.num_outputs,), jnp.float32).astype(y.dtype)
 
 
 def project(
@@ -158,6 +160,7 @@ class Table(nn.Module):
     """A short table [rows, embed] float32 of learned vectors: one a position, or one a kind of token."""
 
     config: TransformerConfig
+    rules: AxisRules
     num_rows: int
     axis: str
 
@@ -169,6 +172,7 @@ class Table(nn.Module):
             nn.initializers.normal(c.init_stddev or 0.02), (self.axis, "embed")
         )
         table = self.param("embedding", init, (self.num_rows, c.embed_dim), jnp.float32)
+        table = self.rules.constrain(table, self.axis, "embed")  # as in Embedding
         return jnp.take(table, rows, axis=0).astype(c.compute_dtype)
 
 

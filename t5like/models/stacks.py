@@ -194,6 +194,7 @@ class Placed(nn.Module):
     """What the first layer is given: embedded tokens, with positions and token types added and normed where learned."""
 
     config: TransformerConfig
+    rules: AxisRules
 
     @nn.compact
     def __call__(
@@ -213,11 +214,11 @@ class Placed(nn.Module):
         c = self.config
         if c.num_token_types:
             types = jnp.zeros(x.shape[:2], jnp.int32) if token_types is None else token_types
-            x = x + Table(c, c.num_token_types, "token_types", name="token_type_embedder")(types)
+            x = x + Table(c, self.rules, c.num_token_types, "token_types", name="token_type_embedder")(types)
         if c.positions == "learned":
             assert positions is not None
             rows = positions + c.position_offset
-            x = x + Table(c, c.num_positions, "positions", name="position_embedder")(rows)
+            x = x + Table(c, self.rules, c.num_positions, "positions", name="position_embedder")(rows)
         if c.norms_embeddings:
             x = Norm(c, name="embedding_norm")(x)
         return drop(c, "embeddings", x, dropout_key)
@@ -267,7 +268,7 @@ class Encoder(nn.Module):
         bias = None
         if c.positions == "relative":
             bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
-        x = Placed(c, name="embeddings")(x, positions, token_types, first)
+        x = Placed(c, self.rules, name="embeddings")(x, positions, token_types, first)
         x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, within, None, bias, mask)
         if c.norm_placement == "before":
             x = Norm(c, name="encoder_norm")(x)
@@ -288,7 +289,6 @@ class Decoder(nn.Module):
         own_mask: jax.Array,
         encoded_mask: jax.Array | None,
         positions: jax.Array | None,
-        token_types: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
         cache: tuple[LayerCache, ...] | None = None,
         position: jax.Array | None = None,
@@ -305,7 +305,7 @@ class Decoder(nn.Module):
         if c.positions == "relative":
             relative_bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")
             bias = relative_bias(x.shape[1], own_mask.shape[-1], position)
-        x = Placed(c, name="embeddings")(x, positions, token_types, first)
+        x = Placed(c, self.rules, name="embeddings")(x, positions, None, first)
         shared = (encoded, position, bias, own_mask, encoded_mask)
         x, new_cache = apply_layers(
             DecoderLayer, c, self.rules, c.num_decoder_layers, x, within, cache, *shared

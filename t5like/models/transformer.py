@@ -107,7 +107,8 @@ class Transformer(nn.Module):
             self.logits_transform_norm = Norm(c)
         if not c.head_is_tied:
             init = self._init(fan_in_truncated_normal)
-            self.logits_dense = Dense(c.num_embeddings, ("embed", "vocab"), init, c.compute_dtype)
+            axes = ("embed", "vocab")
+            self.logits_dense = Dense(c.num_embeddings, axes, init, c.compute_dtype, output_dtype="float32")
         if c.head_has_bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), ("vocab",))
             self.logits_bias = self.param("logits_bias", zeros, (c.num_embeddings,), jnp.float32)
@@ -139,8 +140,10 @@ class Transformer(nn.Module):
             return x
         if c.head == "sequence_classification":
             x = self.pool(x, batch)
-        # Dropout before the classifier, whatever its spots: all public fine-tuning code has it there.
-        return self.classifier(dropout(x, c.dropout_rate, head_key)).astype(jnp.float32)
+        # Where the public code has dropout before a classifier: not before spans, nor where nothing was pooled.
+        if c.head == "token_tagging" or c.has_pooler:
+            x = dropout(x, c.dropout_rate, head_key)
+        return self.classifier(x).astype(jnp.float32)
 
     def with_next_sentence(
         self, batch: Batch, dropout_key: jax.Array | None = None
@@ -220,7 +223,7 @@ class Transformer(nn.Module):
         if c.head_is_tied:
             logits = self.token_embedder.attend(x * c.embed_dim**-0.5 if c.scales_tied_head else x)
         else:
-            logits = self.logits_dense(x).astype(jnp.float32)
+            logits = self.logits_dense(x)
         return logits + self.logits_bias if c.head_has_bias else logits
 
     def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
