@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from t5like.errors import UserError
@@ -23,10 +22,10 @@ REMAT_POLICIES = {
 class LayerCache(NamedTuple):
     """What one decoder layer remembers while decoding."""
 
-    own: KeyValue  # of the tokens so far, [rows, heads, max_length, head_dim]
-    encoded: (
-        KeyValue | None
-    )  # of the encoder's output, computed once: [examples, heads, inputs_length, head_dim]
+    own: KeyValue
+    """Of the tokens so far, [rows, heads, max_length, head_dim]."""
+    encoded: KeyValue | None
+    """Of the encoder's output, computed once, [examples, heads, inputs_length, head_dim]; None without an encoder."""
 
 
 class PerLayer(NamedTuple):
@@ -315,25 +314,11 @@ class Decoder(nn.Module):
         return drop(c, "output", x, last), None if cache is None else new_cache
 
 
-def stack_layers(params: Any) -> Any:
-    """Returns parameters with `layers_0/...`, `layers_1/...` as ones with `layers/...` and a leading axis."""
-    return {name: _stacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()}
-
-
 def unstack_layers(params: Any) -> Any:
     """Returns parameters with `layers/...` and a leading axis as ones with `layers_0/...`, `layers_1/...`."""
     return {
         name: _unstacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()
     }
-
-
-def _stacked(stack: Any) -> Any:
-    layers = [stack[f"layers_{i}"] for i in range(sum(name.startswith("layers_") for name in stack))]
-    rest = {name: part for name, part in stack.items() if not name.startswith("layers_")}
-    if not layers:
-        return rest
-    xp = np if isinstance(jax.tree.leaves(layers)[0], np.ndarray) else jnp
-    return {**rest, "layers": jax.tree.map(lambda *leaves: xp.stack(leaves), *layers)}
 
 
 def _unstacked(stack: Any) -> Any:
