@@ -104,7 +104,8 @@ class ByteLevelBPEVocabulary(TokenizersVocabulary):
           UserError: pieces and merges do not belong together, a special token is missing, or an added token cannot
             have its id.
         """
-        self._pieces, self._merges = dict(pieces), [tuple(merge) for merge in merges]
+        self._pieces = dict(pieces)
+        self._merges: list[Any] = [tuple(merge) for merge in merges]  # pairs, or the library complains
         in_order = sorted(self._pieces.items(), key=lambda item: item[1])
         if len({token for _, token in in_order}) < len(in_order):
             raise UserError(f"{origin} is damaged: two of its pieces have the same id.")
@@ -208,11 +209,13 @@ class ByteLevelBPEVocabulary(TokenizersVocabulary):
         """Returns tokenizer.json: <s> text </s>, or <s> text </s> </s> text </s>; of GPT-2, the text alone."""
         begin, end = self._settings.begin_token, self._settings.end_token
         if begin is None:
-            marks = tokenizers.processors.ByteLevel(trim_offsets=False)
+            marks: Any = tokenizers.processors.ByteLevel(trim_offsets=False)
         else:
+            begin_id = self._id_of(begin)
+            assert begin_id is not None
             marks = tokenizers.processors.RobertaProcessing(
-                sep=(end, self.eos_id),
-                cls=(begin, self._id_of(begin)),
+                (end, self.eos_id),
+                (begin, begin_id),  # an argument whose name the library has changed
                 add_prefix_space=self._settings.adds_prefix_space,
                 trim_offsets=True,
             )
