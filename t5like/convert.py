@@ -93,7 +93,7 @@ def convert(config: Convert) -> None:
     to_format = config.format or ("hf" if is_workdir else "t5like")
     if isinstance(model, PublicModel):
         print_plan(model.plan, prints_all=config.dry_run)
-    elif config.dry_run:
+    elif config.dry_run and to_format == "hf":
         print_export(model, config.dtype)
     if to_format == "t5like" and config.dtype != "float32":
         raise UserError(f"--dtype {config.dtype} is for --format hf; parameters of ours are float32.")

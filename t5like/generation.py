@@ -62,6 +62,12 @@ def prompt_rows(prompts: Sequence[np.ndarray], length: int, *, pad_id: int) -> d
     return {"decoder_input_tokens": tokens, "decoder_segment_ids": segment_ids}
 
 
+def has_nothing_to_say(batch: Batch) -> jax.Array:
+    """Returns which rows are padding alone, the filling of a last batch, [batch] bool: nobody waits for them."""
+    stack = "encoder" if "encoder_segment_ids" in batch else "decoder"
+    return jnp.all(batch[f"{stack}_segment_ids"] == 0, axis=1)
+
+
 class Writer:
     """A model made ready to write; `prepare` its parameters once, then call it on batches."""
 
@@ -118,6 +124,7 @@ class Writer:
             eos_id=self._special_tokens.eos_id,
             pad_id=self._special_tokens.pad_id,
             num_tokens=self._num_tokens,
+            has_ended=has_nothing_to_say(batch),
             seeds=self._seeds(batch) if seeds is None else jnp.asarray(seeds),
         )
 
@@ -154,8 +161,7 @@ class Writer:
             "eos_id": self._special_tokens.eos_id,
             "pad_id": self._special_tokens.pad_id,
             "num_tokens": self._num_tokens,
-            # A row of padding alone (the filling of a last batch) has nothing to say.
-            "has_ended": jnp.all(batch.get("encoder_segment_ids", batch["decoder_segment_ids"]) == 0, axis=1),
+            "has_ended": has_nothing_to_say(batch),
         }
         if isinstance(self._decoding, BeamSearch):
             state = expand_rows(state, self._decoding.num_beams)

@@ -20,9 +20,8 @@ def load_model(init: str) -> Init:
       UserError: there is none, or its files are damaged or do not fit.
     """
     if init.startswith(PUBLIC_PREFIX):
-        folder = Path(
-            init.removeprefix(PUBLIC_PREFIX)
-        ).expanduser()  # the shell leaves a tilde after a colon alone
+        # The shell leaves a tilde after a colon alone.
+        folder = Path(init.removeprefix(PUBLIC_PREFIX)).expanduser()
         model = load_public_model(folder)
         drawn = [
             line.public

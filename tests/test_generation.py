@@ -192,6 +192,36 @@ def test_a_stream_is_what_is_written_at_once():
         np.testing.assert_array_equal(parts, np.asarray(writer(prepared, batch).tokens)[:, 0])
 
 
+@pytest.mark.parametrize("name", ["t5-1.1", "gpt2"])
+def test_a_stream_waits_for_no_row_of_padding(name):
+    """A text alone in a terminal shares its batch with rows that fill it."""
+    endless = write(name, inputs_of(name))[0][:, 0]
+    row, position = next(
+        (i, t)
+        for i, row in enumerate(endless[:-1])
+        for t in range(MAX_LENGTH - 1)
+        if row[t] not in row[:t] and row[t] != marks(name).pad_id
+    )
+    writer = writer_of(name, int(endless[row, position]))
+    batch = {key: array[[row, -1]] for key, array in inputs_of(name).items()}
+    assert len(list(writer.stream(writer.prepare(ours(name)[1]), batch))) == position + 1
+
+
+def test_a_prefix_of_a_prompt_sees_itself_whole_in_decoding_too():
+    model, params, _ = ours("gpt2")
+    batch = {key: array[:-1] for key, array in inputs_of("gpt2").items()}
+    is_prefix = batch["decoder_segment_ids"] * (np.arange(LONGEST) < LONGEST - 2)
+    segment_ids = batch["decoder_segment_ids"]
+    positions = np.maximum(np.cumsum(segment_ids, axis=1) - 1, 0)
+    for features in ({}, {"decoder_causal_attention": is_prefix}):
+        whole = model.apply({"params": params}, {**batch, **features, "decoder_positions": positions})
+        writer = writer_of("gpt2", NEVER)
+        first, _ = writer._start(writer.prepare(params), {**batch, **features})
+        np.testing.assert_allclose(first, whole[:, -1], atol=1e-5)
+    causal, _ = writer._start(writer.prepare(params), batch)
+    assert np.abs(causal - first).max() > 1e-3
+
+
 # --- Against the public code ----------------------------------------------------------------------------------
 
 

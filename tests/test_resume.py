@@ -248,7 +248,10 @@ def test_ctrl_c_ends_in_one_line_and_can_be_gone_on_from(
 ) -> None:
     code, printed = stop_after_first_checkpoint(command, signal.SIGINT)
     assert code == 130, printed
-    assert printed.splitlines()[-1] == "interrupted; the same command goes on from the last checkpoint"
+    assert (
+        printed.splitlines()[-1]
+        == "interrupted; a run goes on from its last checkpoint when the same command is given again"
+    )
     assert "Traceback" not in printed
     step = workdirs.find_resume_step(tmp_path / "run", small_pretrain)
     assert step in (4, 8)

@@ -152,8 +152,9 @@ class Transformer(nn.Module):
 
         The latter are [batch, 2] float32: the second text follows the first, or does not.
         """
-        x = self.hidden_states(batch, dropout_key)
-        return self.logits(x), self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+        x = self.hidden_states(batch, split_key(dropout_key, 2)[0])  # the same draws as in __call__
+        logits = self.rules.constrain(self.logits(x), "batch", "length", "vocab")
+        return logits, self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
 
     def hidden_states(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
         """Returns the output of the last stack [batch, length, embed]."""
@@ -247,7 +248,7 @@ class Transformer(nn.Module):
         Args:
           batch: the encoder's features where there is one, and the prompts: `decoder_input_tokens` and
             `decoder_segment_ids` [rows, prompt_length], padded on the left, so that all rows end together. The prompt
-            of an encoder-decoder is its start token.
+            of an encoder-decoder is its start token. With `decoder_causal_attention`, a prompt's prefix sees itself whole.
 
         Returns:
           The logits of the first new token [rows, vocab], and the state from which `decode_step` goes on.
@@ -272,14 +273,22 @@ class Transformer(nn.Module):
         num_padding = jnp.sum(batch["decoder_segment_ids"] == 0, axis=1, dtype=jnp.int32)
         cache = (LayerCache(empty, cross),) * c.num_decoder_layers
         state = DecodingState(cache, num_padding, encoder_segment_ids, jnp.zeros((), jnp.int32))
-        return self._decode(tokens, state, encoded, is_prompt=True)
+        return self._decode(
+            tokens, state, encoded, is_prompt=True, is_prefix=batch.get("decoder_causal_attention")
+        )
 
     def decode_step(self, tokens: jax.Array, state: DecodingState) -> tuple[jax.Array, DecodingState]:
         """Returns the logits [rows, vocab] after the given tokens [rows], and the next state."""
         return self._decode(tokens[:, None], state, None, is_prompt=False)
 
     def _decode(
-        self, tokens: jax.Array, state: DecodingState, encoded: jax.Array | None, *, is_prompt: bool
+        self,
+        tokens: jax.Array,
+        state: DecodingState,
+        encoded: jax.Array | None,
+        *,
+        is_prompt: bool,
+        is_prefix: jax.Array | None = None,
     ) -> tuple[jax.Array, DecodingState]:
         """Returns the logits [rows, vocab] after the last of the tokens [rows, num], and the next state."""
         c, num = self.config, tokens.shape[1]
@@ -288,6 +297,9 @@ class Transformer(nn.Module):
         key = jnp.arange(cache_length)
         # [rows, 1, num, key]: from the row's first token up to the query
         own_mask = (key <= position[:, None])[None, None] & (key >= state.num_padding[:, None, None, None])
+        if is_prefix is not None:
+            is_real = (key[:num] >= state.num_padding[:, None])[:, None, None]
+            own_mask = own_mask.at[..., :num].set(prefix_mask(is_prefix) & is_real)
         encoded_mask = None
         if state.encoder_segment_ids is not None:
             # Inputs come one row a segment, so that segment 1 is all there is to see.

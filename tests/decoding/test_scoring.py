@@ -25,8 +25,6 @@ def test_a_score_is_the_sum_of_the_log_probabilities_of_the_tokens_that_count(se
         for row, num in enumerate([5, 3, 1, 0])
     ]
     np.testing.assert_allclose(sequence_scores(*sequences), expected, rtol=1e-5)
-    per_token = np.divide(expected, [5, 3, 1, 1])
-    np.testing.assert_allclose(sequence_scores(*sequences, is_per_token=True), per_token, rtol=1e-5)
 
 
 def test_the_probabilities_of_all_sequences_add_up_to_one(toy):
@@ -42,8 +40,6 @@ def test_what_does_not_count_changes_nothing(sequences):
     logits, targets, weights = sequences
     other_logits = np.where(weights[..., None] > 0, logits, -logits)
     other_targets = np.where(weights > 0, targets, 0)
-    for is_per_token in (False, True):
-        np.testing.assert_array_equal(
-            sequence_scores(other_logits, other_targets, weights, is_per_token=is_per_token),
-            sequence_scores(*sequences, is_per_token=is_per_token),
-        )
+    np.testing.assert_array_equal(
+        sequence_scores(other_logits, other_targets, weights), sequence_scores(*sequences)
+    )
