@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The exceptions a user is meant to read."""
 
 
 class UserError(Exception):
@@ -9,3 +9,9 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class DamagedDataError(UserError):
+    """A part of the data cannot be read, after retries; the message names the file and the line or record."""
+
+    exit_code = 3

@@ -1,0 +1,42 @@
+"""What every objective is to the pipeline: a function from documents to rows of features."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from t5like.batch import Features
+from t5like.data.vocabulary import Vocabulary
+
+Stacks = Literal["encoder_decoder", "encoder", "decoder"]
+
+
+class Objective(Protocol):
+    """A frozen dataclass of settings that turns token ids into rows."""
+
+    @property
+    def stacks(self) -> Stacks:
+        """The stacks of a model that learns from these rows, which decide what features they have."""
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Tokens in a row, by the name of the field or property that says so: {"inputs_length": 512, ...}."""
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Returns if the vocabulary has all that a full row needs; called at start-up.
+
+        Raises:
+          UserError: it has not.
+        """
+
+    def __call__(
+        self, documents: Sequence[np.ndarray], rng: np.random.Generator, vocabulary: Vocabulary, /
+    ) -> Features:
+        """Returns the rows [num_rows, ...] that the documents make, padded, without example ids, in order of the text.
+
+        Every token is in exactly one row unless the objective says otherwise. No rows come of no tokens. All draws are
+        from `rng`, so that the rows are a function of the arguments.
+
+        Args:
+          documents: [num_documents] of [any] int32 ids without marks and sentinels; they may be empty.
+        """
