@@ -1,201 +1,254 @@
-"""From documents or rows to batches, in an order that is a function of the seed and a cursor of a few integers.
+"""From texts or rows to batches: the global batch at step n is a function of the config, the seed and a small cursor.
 
-    documents --shuffle--> groups --tokenise, join, cut--> chunks --shuffle--> rows --> batches
-       epoch                1024 documents          tokens_length         objective
+    source --> blocks --> documents of ids --> groups --> rows --> lanes --> batches
+      block order       vocabulary,      document    objective,   mixture,    shared out
+      per epoch         or token store   order       row order    packing     among hosts
 
 Training iterators run for ever and obey Grain's protocol: after `set_state(state)`, with a state that `get_state()`
-gave and JSON carried, an iterator built from the same arguments goes on with the very next batch. A few batches
-are made ahead in a thread; the state is that of the batch last handed out. `close()` ends the thread.
+gave and JSON carried, an iterator built from the same arguments goes on with the very next batch, on any number of
+hosts. A few batches are made ahead in a thread; the state is that of the batch last handed out. `close()` ends the
+thread.
 """
 
 import atexit
 import itertools
+import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import grain
 import numpy as np
 
-from t5like.batch import EXAMPLE_IDS, Features, SpecialTokens
+from t5like.batch import EXAMPLE_IDS, Features
+from t5like.data.example_ids import MAX_COMPONENTS, ids_of_rows
+from t5like.data.lanes import HostShare, Lane, LaneBatches, Packing, count_lanes
+from t5like.data.mixture import Schedule
+from t5like.data.quarantine import Blocks, Quarantine
+from t5like.data.streams import (
+    HELD_OUT,
+    MIXTURE,
+    EpochOrder,
+    RowStream,
+    Share,
+    Stream,
+    TextStream,
+    generator,
+)
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.objectives.base import Objective
 
-GROUP_DOCUMENTS = 1024
+# Tokens that the groups of all lanes hold together, at most; some 100 MB of rows.
+GROUPS_TOKENS = 2**23
 
 _PREFETCH_BATCHES = 4
-_CHUNKS_PER_GROUP = 2**32
-_IN_LINE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-
-# Independent streams of random numbers under one seed.
-_DOCUMENT_ORDER, _CHUNK_ORDER, _CORRUPTION, _HELD_OUT_CORRUPTION, _ROW_ORDER = range(5)
 
 
-class Objective(Protocol):
-    """What makes one row of features out of one chunk of tokens."""
-
-    @property
-    def tokens_length(self) -> int:
-        """Tokens in a full chunk; the last chunk of a group may be shorter."""
-
-    def __call__(
-        self, tokens: np.ndarray, rng: np.random.Generator, special_tokens: SpecialTokens, /
-    ) -> Features:
-        """Returns the row; it depends on nothing but the arguments."""
-
-
-class _Chunk(NamedTuple):
-    chunk_id: int
-    tokens: np.ndarray  # [at most tokens_length] int32
+def print_note(note: str) -> None:
+    """Tells the user of something that went wrong and did not stop the run."""
+    print(f"t5like: {note}", file=sys.stderr, flush=True)
 
 
 def pretraining_batches(
-    documents: Sequence[str],
+    components: Sequence[Blocks[np.ndarray]],
     *,
-    vocabulary: Vocabulary,
     objective: Objective,
+    vocabulary: Vocabulary,
     batch_size: int,
     seed: int,
-    group_documents: int = GROUP_DOCUMENTS,
+    shares: Sequence[float] = (1.0,),
+    packs_rows: bool = False,
+    host: HostShare = HostShare(),
+    max_damaged_blocks: int = 0,
+    note: Callable[[str], None] = print_note,
+    groups_tokens: int = GROUPS_TOKENS,
 ) -> grain.DatasetIterator[Features]:
-    """Returns an endless iterator of batches [batch_size, ...] of corrupted chunks of the documents.
+    """Returns an endless iterator of this host's rows of batches [batch_size, ...] that an objective makes of text.
 
-    Every epoch shuffles the documents anew and takes them in groups; a group is tokenised, its documents joined
-    without separators and cut into chunks, its chunks shuffled. Each token is in exactly one chunk of an epoch.
-    `example_ids` [batch_size] int64 names epoch, group and chunk: with 10 groups an epoch, chunk 7 of group 3 of
-    epoch 2 is (2 * 10 + 3) * 2**32 + 7. What the objective does to a chunk depends on this number and the seed.
+    Each epoch of a component has each of its documents once. Which documents a row is of is said by `example_ids`,
+    see `t5like.data.example_ids`.
 
     Args:
-      documents: read when their group is due, so it may be a lazy sequence of millions.
-      group_documents: documents tokenised at a time; more mix better, and take more memory and time to resume.
+      components: documents of ids in blocks, read when they are due.
+      shares: of the rows, for each component.
+      packs_rows: put several examples in a row as far as they fit; the objective then should not join documents.
+      host: whose rows; the batches of all hosts, one after another, are the global batch.
+      max_damaged_blocks: blocks that may be left out because they cannot be read.
+      note: told of each of these.
+      groups_tokens: tokens that are shuffled at a time, in all lanes together.
 
     Raises:
-      UserError: there are no documents. The iterator raises it where a whole epoch holds no text.
+      UserError: the batch cannot be shared out, or there are too many components. The iterator raises it where whole
+        epochs hold no text, and DamagedDataError where too much cannot be read.
     """
-    if not len(documents):
-        raise UserError("There are no documents to train on.")
-    groups = (
-        grain.MapDataset.source(documents)
-        .shuffle(seed=_shuffle_seed(seed, _DOCUMENT_ORDER))
-        .batch(group_documents, batch_fn=list)
-        .repeat()
-        .map_with_index(lambda number, texts: (number, texts))
-        .to_iter_dataset(_IN_LINE)
+    if len(components) > MAX_COMPONENTS:
+        raise UserError(f"A mixture of {len(components)} components is too large; {MAX_COMPONENTS} can be mixed.")
+    num_lanes = count_lanes(batch_size, min(component.num_blocks for component in components))
+    orders = [
+        EpochOrder(component.num_blocks, seed=seed, component=number)
+        for number, component in enumerate(components)
+    ]
+    quarantine = Quarantine(max_damaged_blocks, note)
+
+    def make_stream(number: int, share: Share) -> Stream:
+        return TextStream(
+            components[number],
+            orders[number],
+            objective,
+            vocabulary,
+            quarantine,
+            share,
+            component=number,
+            seed=seed,
+            group_tokens=max(1, groups_tokens // num_lanes),
+        )
+
+    return _batches(
+        make_stream,
+        shares,
+        num_lanes=num_lanes,
+        batch_size=batch_size,
+        seed=seed,
+        packing=Packing(vocabulary.special_tokens.pad_id) if packs_rows else None,
+        host=host,
     )
-    num_groups = -(-len(documents) // group_documents)
-    cut = _CutIntoChunks(vocabulary, objective.tokens_length, seed, num_groups)
-
-    def to_row(chunk: _Chunk) -> Features:
-        return _row(chunk, objective, vocabulary, _rng(seed, _CORRUPTION, chunk.chunk_id))
-
-    rows = grain.experimental.FlatMapIterDataset(groups, cut).map(to_row)
-    return _prefetched(rows.batch(batch_size))
 
 
 def finetuning_batches(
-    rows: Sequence[Features], *, batch_size: int, seed: int
+    tasks: Sequence[Sequence[Features]],
+    *,
+    batch_size: int,
+    seed: int,
+    shares: Sequence[float] = (1.0,),
+    packing: Packing | None = None,
+    host: HostShare = HostShare(),
 ) -> grain.DatasetIterator[Features]:
-    """Returns an endless iterator of batches [batch_size, ...] of the rows, shuffled anew every epoch.
+    """Returns an endless iterator of this host's rows of batches [batch_size, ...], shuffled anew every epoch.
 
     A batch that begins at the end of an epoch is filled from the next one, so each epoch has every row once.
 
+    Args:
+      tasks: the rows of each task, with features of the same lengths.
+      shares: of the rows, for each task.
+
     Raises:
-      UserError: there are no rows.
+      UserError: a task has no rows, or the batch cannot be shared out.
     """
-    if not len(rows):
+    if not all(map(len, tasks)):
         raise UserError("There are no examples to train on.")
-    shuffled = grain.MapDataset.source(rows).shuffle(seed=_shuffle_seed(seed, _ROW_ORDER)).repeat()
-    return _prefetched(shuffled.to_iter_dataset(_IN_LINE).batch(batch_size))
+    stacked = [
+        {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != EXAMPLE_IDS}
+        for rows in tasks
+    ]
+    orders = [EpochOrder(len(rows), seed=seed, component=number) for number, rows in enumerate(tasks)]
+
+    def make_stream(number: int, share: Share) -> Stream:
+        return RowStream(stacked[number], orders[number], share, component=number)
+
+    num_lanes = count_lanes(batch_size, min(map(len, tasks)))
+    return _batches(
+        make_stream,
+        shares,
+        num_lanes=num_lanes,
+        batch_size=batch_size,
+        seed=seed,
+        packing=packing,
+        host=host,
+    )
 
 
-def evaluation_batches(rows: Iterable[Features], *, batch_size: int) -> Iterator[Features]:
-    """Yields batches [batch_size, ...] of the rows in order, each row once; the last is filled with empty rows.
+def _batches(
+    make_stream: Callable[[int, Share], Stream],
+    shares: Sequence[float],
+    *,
+    num_lanes: int,
+    batch_size: int,
+    seed: int,
+    packing: Packing | None,
+    host: HostShare,
+) -> grain.DatasetIterator[Features]:
+    schedule = Schedule(shares, seed=int(generator(seed, MIXTURE).integers(2**62)))
 
-    Empty rows are zero in every feature, weights and segment ids too, and have the example id -1:
+    def make_lane(share: Share) -> Lane:
+        streams = [make_stream(number, share) for number in range(len(shares))]
+        return Lane(streams, schedule, share, packing=packing, seed=seed)
 
-        example_ids [5 6 7], batch_size=2  ->  [5 6], [7 -1]
+    batches = LaneBatches(make_lane, num_lanes=num_lanes, batch_size=batch_size, host=host)
+    iterator = _Prefetched(batches, _PREFETCH_BATCHES)
+    _OPEN_ITERATORS.add(iterator)
+    return iterator
+
+
+def evaluation_batches(
+    rows: Iterable[Features], *, batch_size: int, host: HostShare = HostShare()
+) -> Iterator[Features]:
+    """Yields this host's part of batches [batch_size, ...] of the rows in order, each row once over all hosts.
+
+    The last batch is filled with empty rows, which are zero in every feature, weights and segment ids too, and have
+    the example id -1; so that every host takes part in every batch:
+
+        example_ids [5 6 7], batch_size=2             ->  [5 6], [7 -1]
+        and for the second host of two                ->  [6],   [-1]
+
+    Raises:
+      UserError: the batch cannot be shared out.
     """
+    if batch_size % host.count:
+        raise UserError(f"batch_size {batch_size} cannot be shared by {host.count} hosts; choose a multiple.")
+    per_host = batch_size // host.count
+    own = slice(host.index * per_host, (host.index + 1) * per_host)
     remaining = iter(rows)
     while batch := list(itertools.islice(remaining, batch_size)):
         empty = {name: np.zeros_like(feature) for name, feature in batch[0].items()}
         empty[EXAMPLE_IDS] = np.full_like(batch[0][EXAMPLE_IDS], -1)
         batch += [empty] * (batch_size - len(batch))
-        yield {name: np.stack([row[name] for row in batch]) for name in batch[0]}
+        yield {name: np.stack([row[name] for row in batch[own]]) for name in batch[0]}
 
 
 def held_out_rows(
-    documents: Sequence[str], *, vocabulary: Vocabulary, objective: Objective, seed: int, max_rows: int
+    documents: Blocks[np.ndarray],
+    *,
+    objective: Objective,
+    vocabulary: Vocabulary,
+    seed: int,
+    max_rows: int,
+    groups_tokens: int = GROUPS_TOKENS,
 ) -> list[Features]:
     """Returns the first `max_rows` rows of one pass over held-out documents, in order, the same every time.
 
-    Documents are joined and cut as in `pretraining_batches`, and read no further than needed.
+    Documents are read no further than needed.
 
     Raises:
-      UserError: the documents hold no text.
+      UserError: the documents hold no text; DamagedDataError: they cannot be read.
     """
     rows: list[Features] = []
-    for group, start in enumerate(range(0, len(documents), GROUP_DOCUMENTS)):
-        texts = [documents[index] for index in range(start, min(start + GROUP_DOCUMENTS, len(documents)))]
-        for chunk in _chunks_of_group(group, texts, vocabulary, objective.tokens_length):
-            if len(rows) == max_rows:
-                return rows
-            rng = _rng(seed, _HELD_OUT_CORRUPTION, chunk.chunk_id)
-            rows.append(_row(chunk, objective, vocabulary, rng))
+    for group, texts in enumerate(_groups(documents, groups_tokens, max_rows * max(objective.lengths.values()))):
+        made = objective(texts, generator(seed, HELD_OUT, group), vocabulary)
+        num_rows = len(next(iter(made.values()))) if made else 0
+        ids = ids_of_rows(0, 0, group, num_rows)
+        for row in range(min(num_rows, max_rows - len(rows))):
+            rows.append({**{name: feature[row] for name, feature in made.items()}, EXAMPLE_IDS: ids[row]})
+        if len(rows) == max_rows:
+            break
     if not rows:
         raise UserError("The held-out documents hold no text.")
     return rows
 
 
-class _CutIntoChunks(grain.experimental.FlatMapTransform):
-    """From (number of a group, its documents) to its chunks in training order."""
-
-    def __init__(self, vocabulary: Vocabulary, tokens_length: int, seed: int, num_groups: int) -> None:
-        self._vocabulary = vocabulary
-        self._tokens_length = tokens_length
-        self._seed = seed
-        self._num_groups = num_groups
-        self._num_empty_groups = 0
-
-    def flat_map(self, element: tuple[int, list[str]]) -> list[_Chunk]:
-        group, texts = element
-        chunks = _chunks_of_group(group, texts, self._vocabulary, self._tokens_length)
-        self._num_empty_groups = 0 if chunks else self._num_empty_groups + 1
-        # A group with text may be first in one epoch and last in the next; beyond that, do not search for ever.
-        if self._num_empty_groups > 2 * (self._num_groups - 1):
-            raise UserError("The training documents hold no text.")
-        order = _rng(self._seed, _CHUNK_ORDER, group).permutation(len(chunks))
-        return [chunks[index] for index in order]
-
-
-def _chunks_of_group(
-    group: int, texts: list[str], vocabulary: Vocabulary, tokens_length: int
-) -> list[_Chunk]:
-    """Returns the documents' tokens, joined and cut: with tokens_length=4, [1 2 3] [4 5] -> [1 2 3 4] [5]."""
-    tokens = np.concatenate(vocabulary.encode_documents(texts))
-    return [
-        _Chunk(group * _CHUNKS_PER_GROUP + number, tokens[start : start + tokens_length])
-        for number, start in enumerate(range(0, len(tokens), tokens_length))
-    ]
-
-
-def _row(chunk: _Chunk, objective: Objective, vocabulary: Vocabulary, rng: np.random.Generator) -> Features:
-    row = objective(chunk.tokens, rng, vocabulary.special_tokens)
-    return {**row, EXAMPLE_IDS: np.array(chunk.chunk_id, np.int64)}
-
-
-def _rng(seed: int, stream: int, number: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, number)))
-
-
-def _shuffle_seed(seed: int, stream: int) -> int:
-    """Returns 32 bits far from those of other seeds: epoch e of a Grain shuffle uses its seed plus e."""
-    return int(np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1)[0])
-
-
-def _prefetched(batches: grain.IterDataset[Features]) -> grain.DatasetIterator[Features]:
-    iterator = _Prefetched(iter(batches), _PREFETCH_BATCHES)
-    _OPEN_ITERATORS.add(iterator)
-    return iterator
+def _groups(
+    documents: Blocks[np.ndarray], groups_tokens: int, first_tokens: int
+) -> Iterator[list[np.ndarray]]:
+    """Yields the documents in order, in groups; the first is small, because often it is enough."""
+    group: list[np.ndarray] = []
+    num_tokens, limit = 0, min(groups_tokens, first_tokens)
+    for block in range(documents.num_blocks):
+        for ids in documents.read(block):
+            group.append(ids)
+            num_tokens += len(ids)
+            if num_tokens >= limit:
+                yield group
+                group, num_tokens, limit = [], 0, groups_tokens
+    yield group
 
 
 class _Prefetched(grain.experimental.ThreadPrefetchDatasetIterator):

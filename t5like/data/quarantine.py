@@ -1,0 +1,66 @@
+"""What becomes of data that cannot be read: tried again, then left out and counted against a budget."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+from t5like.errors import DamagedDataError
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.5
+
+Record = TypeVar("Record", covariant=True)
+
+
+class Blocks(Protocol[Record]):
+    """Records in blocks."""
+
+    num_blocks: int
+
+    def read(self, block: int, start: int = 0) -> Iterator[Record]:
+        """Yields the records of a block from number `start` on; may raise DamagedDataError."""
+
+
+class Quarantine:
+    """Leaves out what stays unreadable, as long as there is not too much of it."""
+
+    def __init__(self, budget: int, note: Callable[[str], None], *, pause_seconds: float = _PAUSE_SECONDS):
+        """Nothing is left out yet.
+
+        Args:
+          budget: blocks that may be left out before the run ends.
+          note: told of each of them, in a sentence.
+          pause_seconds: wait before the second attempt, and twice that before the third.
+        """
+        self._budget, self._note, self._pause_seconds = budget, note, pause_seconds
+        self._damaged: set[str] = set()
+
+    def read(self, blocks: Blocks[Record], block: int, start: int) -> Iterator[Record]:
+        """Yields the records of a block from `start` on, up to damage that three attempts do not get over.
+
+        Raises:
+          DamagedDataError: this is one block more than may be left out.
+        """
+        attempt = 1
+        while True:
+            try:
+                for record in blocks.read(block, start):
+                    yield record
+                    start, attempt = start + 1, 1
+                return
+            except DamagedDataError as error:
+                if attempt == _ATTEMPTS:
+                    self._leave_out(str(error))
+                    return
+            time.sleep(self._pause_seconds * attempt)
+            attempt += 1
+
+    def _leave_out(self, what: str) -> None:
+        self._damaged.add(what)  # a set, because the next epoch meets the same damage
+        if len(self._damaged) > self._budget:
+            allowed = f"max_damaged_blocks allows {self._budget}" if self._budget else "none may be left out"
+            raise DamagedDataError(
+                f"{what.rstrip('.')}; it was tried {_ATTEMPTS} times, and {allowed}: mend the data, or raise "
+                "--max_damaged_blocks to leave such blocks out."
+            )
+        self._note(f"left out after {_ATTEMPTS} attempts, {len(self._damaged)} of at most {self._budget}: {what}")
