@@ -1,0 +1,94 @@
+"""ArrayRecord files of tf.train.Example, in which every record can be had by its number."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from t5like.data.sources.block_sizes import records_per_block
+from t5like.data.sources.examples import text_of_example
+from t5like.data.sources.file_source import Format
+from t5like.data.sources.files import File, in_parallel
+from t5like.errors import DamagedDataError, UserError
+
+_BATCH_RECORDS = 32
+_READ_LITTLE = "readahead_buffer_size:0"
+
+
+class ArrayRecord(Format):
+    """ArrayRecord files on disk: a block is a range of records."""
+
+    def __init__(self, files: Sequence[File], text_field: str) -> None:
+        """Counts the records of the files.
+
+        Raises:
+          UserError: a file is not on a disk, or there is no package that reads it on this system.
+          DamagedDataError: a file is none of ArrayRecord.
+        """
+        self._text_field = text_field
+        self._num_records = dict(zip((file.path for file in files), in_parallel(_count, files), strict=True))
+        self._block_records = records_per_block(sum(self._num_records.values()))
+        self.layout = f"array_record text_field={text_field!r} block_records={self._block_records}"
+
+    def num_blocks(self, file: File) -> int:
+        """Returns the ranges of records that a file has."""
+        return -(-self._num_records[file.path] // self._block_records)
+
+    def read(self, file: File, block: int, start: int) -> Iterator[str]:
+        """Yields the texts of the records."""
+        first = block * self._block_records
+        end = min(first + self._block_records, self._num_records[file.path])
+        reader = _open(file)
+        try:
+            for begin in range(first + start, end, _BATCH_RECORDS):
+                for record in _read(file, reader, begin, min(begin + _BATCH_RECORDS, end)):
+                    yield text_of_example(record, self._text_field)
+        finally:
+            reader.close()
+
+    def place(self, file: File, block: int, record: int) -> str:
+        """Returns the number of a record in its file."""
+        return f"{file.name}, record {block * self._block_records + record}"
+
+
+def _read(file: File, reader: Any, begin: int, end: int) -> list[bytes]:
+    try:
+        records = reader.read(begin, end)
+    except Exception as error:  # the package raises what its C++ says
+        raise _damaged(file, f"records {begin} to {end - 1} cannot be read", error) from error
+    if len(records) != end - begin:
+        raise DamagedDataError(f"{file.name}: records {begin} to {end - 1} are not all there.")
+    return records
+
+
+def _count(file: File) -> int:
+    reader = _open(file)
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
+
+
+def _open(file: File) -> Any:
+    """Returns a reader of records by number."""
+    if not file.is_local:
+        raise UserError(
+            f"{file.name} is an ArrayRecord file, which is read from a disk only: copy it to one, or name TFRecord, "
+            "Parquet or JSON Lines files."
+        )
+    try:
+        from array_record.python.array_record_module import ArrayRecordReader
+    except ImportError as error:
+        raise UserError(
+            f"Reading {file.name} takes the package array_record, which there is for Linux and macOS: "
+            "`pip install array_record`."
+        ) from error
+    with open(file.path, "rb"):  # an OSError with its reason
+        pass
+    try:
+        return ArrayRecordReader(file.path, _READ_LITTLE)
+    except Exception as error:
+        raise _damaged(file, "it is damaged, or not an ArrayRecord file", error) from error
+
+
+def _damaged(file: File, what: str, error: Exception) -> DamagedDataError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return DamagedDataError(f"{file.name}: {what} ({reason[:200]}).")
