@@ -1,5 +1,7 @@
 """ArrayRecord files of tf.train.Example, in which every record can be had by its number."""
 
+import functools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ from t5like.data.sources.file_source import Format
 from t5like.data.sources.files import File, in_parallel
 from t5like.errors import DamagedDataError, UserError
 
-_BATCH_RECORDS = 32
+_NUM_OPEN = 64
 _READ_LITTLE = "readahead_buffer_size:0"
 
 
@@ -36,27 +38,22 @@ class ArrayRecord(Format):
         """Yields the texts of the records."""
         first = block * self._block_records
         end = min(first + self._block_records, self._num_records[file.path])
-        reader = _open(file)
-        try:
-            for begin in range(first + start, end, _BATCH_RECORDS):
-                for record in _read(file, reader, begin, min(begin + _BATCH_RECORDS, end)):
-                    yield text_of_example(record, self._text_field)
-        finally:
-            reader.close()
+        reader = _kept_reader(file, threading.get_ident())
+        for number in range(first + start, end):
+            yield text_of_example(_read(file, reader, number), self._text_field)
 
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the number of a record in its file."""
         return f"{file.name}, record {block * self._block_records + record}"
 
 
-def _read(file: File, reader: Any, begin: int, end: int) -> list[bytes]:
+def _read(file: File, reader: Any, number: int) -> bytes:
     try:
-        records = reader.read(begin, end)
+        # One at a time: for more, the package starts threads, which take twice the processor's time.
+        (record,) = reader.read(number, number + 1)
     except Exception as error:  # the package raises what its C++ says
-        raise _damaged(file, f"records {begin} to {end - 1} cannot be read", error) from error
-    if len(records) != end - begin:
-        raise DamagedDataError(f"{file.name}: records {begin} to {end - 1} are not all there.")
-    return records
+        raise _damaged(f"{file.name}, record {number}: it cannot be read", error) from error
+    return record
 
 
 def _count(file: File) -> int:
@@ -65,6 +62,12 @@ def _count(file: File) -> int:
         return reader.num_records()
     finally:
         reader.close()
+
+
+@functools.lru_cache(_NUM_OPEN)
+def _kept_reader(file: File, thread: int) -> Any:
+    """Returns a reader, of one thread, for the blocks to come: opening one takes as long as some hundred records."""
+    return _open(file)
 
 
 def _open(file: File) -> Any:
@@ -86,9 +89,9 @@ def _open(file: File) -> Any:
     try:
         return ArrayRecordReader(file.path, _READ_LITTLE)
     except Exception as error:
-        raise _damaged(file, "it is damaged, or not an ArrayRecord file", error) from error
+        raise _damaged(f"{file.name} is damaged, or not an ArrayRecord file", error) from error
 
 
-def _damaged(file: File, what: str, error: Exception) -> DamagedDataError:
+def _damaged(what: str, error: Exception) -> DamagedDataError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return DamagedDataError(f"{file.name}: {what} ({reason[:200]}).")
+    return DamagedDataError(f"{what} ({reason[:200]}).")

@@ -119,17 +119,13 @@ class Arrow(Format):
         first = block * self._block_rows + start
         end = min((block + 1) * self._block_rows, self._num_rows[file.path])
         column = _column(file, self._text_field)
-        for row in range(first, end):
-            yield from _texts(self._whole(file, column, row), self._text_field)
-
-    def _whole(self, file: File, column: pa.ChunkedArray, row: int) -> pa.ChunkedArray:
-        """Returns a row, which is looked at before it is read: a damaged offset would lead out of the file."""
-        value = column.slice(row, 1)
-        try:
-            value.validate(full=True)
-        except pa.ArrowException as error:
-            raise DamagedDataError(f"{file.name}, row {row}: it is damaged ({_reason(error)}).") from error
-        return value
+        for begin in range(first, end, _BATCH_ROWS):
+            rows = column.slice(begin, min(_BATCH_ROWS, end - begin))
+            # A damaged offset would lead out of the file, so rows are looked at before they are read.
+            num_whole = len(rows) if _is_whole(rows) else _num_whole(rows)
+            yield from _texts(rows.slice(0, num_whole), self._text_field)
+            if num_whole < len(rows):
+                raise DamagedDataError(f"{file.name}, row {begin + num_whole}: it is damaged.")
 
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the number of the row in its file."""
@@ -155,6 +151,19 @@ def _column(file: File, text_field: str) -> pa.ChunkedArray:
         raise DamagedDataError(f"Cannot read {file.name} as Arrow: {_reason(error)}.") from error
     _check_column(file, table.schema, text_field)
     return table.column(text_field)
+
+
+def _num_whole(rows: pa.ChunkedArray) -> int:
+    """Returns how many rows come before the first that cannot be read."""
+    return next(row for row in range(len(rows)) if not _is_whole(rows.slice(row, 1)))
+
+
+def _is_whole(rows: pa.ChunkedArray) -> bool:
+    try:
+        rows.validate(full=True)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _check_column(file: File, schema: pa.Schema, text_field: str) -> None:

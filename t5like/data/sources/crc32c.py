@@ -13,6 +13,7 @@ import numpy as np
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 _PIECE_BYTES = 2048  # the table has a KiB for each
 _FEW_BYTES = 32
+_ENTRIES = np.arange(_PIECE_BYTES, dtype=np.int64) * 256  # where the table begins for each position
 
 
 def crc32c(data: bytes) -> int:
@@ -21,15 +22,14 @@ def crc32c(data: bytes) -> int:
     start = 0
     if len(data) > _FEW_BYTES:
         contributions = _contributions()
-        content = np.frombuffer(data, np.uint8)
-        offsets = np.arange(_PIECE_BYTES, dtype=np.intp) << 8
+        content: np.ndarray = np.frombuffer(data, np.uint8)
         while len(data) - start >= 4:
-            piece = (
-                content[start : start + _PIECE_BYTES] + offsets[max(0, start + _PIECE_BYTES - len(data)) :]
-            )
-            piece[:4] ^= (state & 0xFF, state >> 8 & 0xFF, state >> 16 & 0xFF, state >> 24)
-            state = int(np.bitwise_xor.reduce(contributions[piece]))
-            start += len(piece)
+            values = content[start : start + _PIECE_BYTES]
+            entries: np.ndarray = values + _ENTRIES[_PIECE_BYTES - len(values) :]
+            # The state is as if it were in the next bytes.
+            entries[:4] ^= (state & 0xFF, state >> 8 & 0xFF, state >> 16 & 0xFF, state >> 24)
+            state = int(np.bitwise_xor.reduce(contributions.take(entries)))
+            start += len(values)
     for byte in data[start:]:
         state = _BYTE_TABLE[(state ^ byte) & 0xFF] ^ state >> 8
     return state ^ 0xFFFFFFFF
@@ -37,7 +37,7 @@ def crc32c(data: bytes) -> int:
 
 def _byte_table() -> list[int]:
     """Returns [256]: what a byte leaves when it is the last one."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = table >> 1 ^ (table & 1) * np.uint32(_POLYNOMIAL)
     return table.tolist()

@@ -32,6 +32,6 @@ def text_of_example(record: bytes, text_field: str) -> str:
 @functools.cache
 def _example_class() -> Any:
     # Imported where it is needed: it brings TFDS with it, and takes a third of a second.
-    from tensorflow_datasets.proto.tf_example_pb2 import Example
+    from tensorflow_datasets.proto import tf_example_pb2
 
-    return Example
+    return tf_example_pb2.Example

@@ -78,7 +78,8 @@ class CompressedText(Format):
         """Returns the line that a passage starts with."""
         number = 1
         with open_stream(file) as stream, contextlib.suppress(RecordError):  # the next line is too long
-            for number, content in passages_of_stream(stream, self._passage_bytes):
+            for first, content in passages_of_stream(stream, self._passage_bytes):
+                number = first
                 if _has_text(content):
                     if not record:
                         break
