@@ -87,7 +87,10 @@ def _open(file: File) -> Any:
     with open(file.path, "rb"):  # an OSError with its reason
         pass
     try:
-        return ArrayRecordReader(file.path, _READ_LITTLE)
+        reader = ArrayRecordReader(file.path, _READ_LITTLE)
+        if not reader.ok():
+            reader.close()  # it is this that says why
+        return reader
     except Exception as error:
         raise _damaged(f"{file.name} is damaged, or not an ArrayRecord file", error) from error
 

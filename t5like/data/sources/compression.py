@@ -1,4 +1,7 @@
-"""The content of compressed files, as a stream that ends in an error where the file is not whole."""
+"""The content of compressed files, as a stream that ends in an error where the file is not whole.
+
+What is damaged is told when the checksum behind it is reached: for gzip, at the end of the file.
+"""
 
 import bz2
 import io

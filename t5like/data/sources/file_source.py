@@ -107,8 +107,10 @@ class FileSource(Source):
         return form.place(file, inner, record)
 
     def fingerprint(self) -> str:
-        """Returns a sha256 in hex of the paths and sizes of the files, and of how each is read."""
-        return _sha256([file.relative, file.size, form.layout] for file, form in self._files)
+        """Returns a sha256 in hex of the paths, sizes and numbers of blocks of the files, and of how each is read."""
+        return _sha256(
+            [file.relative, file.size, form.num_blocks(file), form.layout] for file, form in self._files
+        )
 
     def digest(self, file_digest: Callable[[str], str]) -> str:
         """Returns a sha256 in hex of those of the files' content in order, and of how each is read."""
