@@ -17,6 +17,18 @@ from t5like.errors import DamagedDataError, UserError
 _TEXT_PACKAGES = ("text", "summarization", "question_answering", "translate", "text_simplification")
 
 
+class NoRandomAccessError(UserError):
+    """A TFDS data set is stored in files whose records have no numbers, like TFRecord.
+
+    Attributes:
+      paths: the files of the split.
+    """
+
+    def __init__(self, message: str, paths: list[str]) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
 class Records(Sequence[dict[str, Any]]):
     """The records of a split, each read when it is asked for; a slice is read in one go, as a list.
 
@@ -56,6 +68,7 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
       alternative: what else the user could do, for messages, like `pass --data_dir`.
 
     Raises:
+      NoRandomAccessError: it is prepared on this machine, in files that have to be read from front to back.
       UserError: there is no such data set or split, it can be neither read nor prepared here, or it is empty.
       DamagedDataError: later, from the records, where one cannot be read.
     """
@@ -68,13 +81,12 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
         )
     place = f"TFDS data set {name} at {builder.data_path}"
     remedy = f"remove it and {_elsewhere(name, alternative)}"
+    paths = [str(path) for path in builder.info.splits[split].filepaths]
     try:
-        paths = [str(path) for path in builder.info.splits[split].filepaths]
         source = builder.as_data_source(split=split)
     except NotImplementedError as error:
-        raise UserError(
-            f"{place} is stored without random access, so only TensorFlow reads it: {remedy}."
-        ) from error
+        message = f"{place} is stored without random access, which is needed here: {remedy}."
+        raise NoRandomAccessError(message, paths) from error
     records = Records(source, builder.info.full_name, paths, place=place, remedy=remedy)
     if not len(records):
         raise UserError(f"{place} has no records in its split {split!r}.")

@@ -37,6 +37,7 @@ from t5like.data.sources.text import CompressedText, Text
 from t5like.data.sources.tfds import Tfds
 from t5like.data.sources.tfrecord import TFRecord
 from t5like.data.standard_library import Split
+from t5like.data.tfds_source import NoRandomAccessError
 from t5like.errors import UserError
 
 __all__ = ["EMBEDDED", "TFDS_PREFIX", "has_own_splits", "open_source", "sample_texts", "split_source"]
@@ -85,16 +86,17 @@ def open_source(location: str, *, split: Split = "train", text_field: str = "tex
     if location == EMBEDDED:
         return Embedded(location, split)
     if location.startswith(TFDS_PREFIX):
-        return Tfds(location, location.removeprefix(TFDS_PREFIX), split, text_field)
-    files = dataset_files(location, split)
-    if files is None:
+        try:
+            return Tfds(location, location.removeprefix(TFDS_PREFIX), split, text_field)
+        except NoRandomAccessError as error:
+            files = [file for path in error.paths for file in find_files(path)]
+            if any(_kind_of(file)[0] != "tfrecord" for file in files):
+                raise
+    elif (saved := dataset_files(location, split)) is not None:
+        files = saved
+    else:
         files = without_descriptions(location, find_files(location))
-    kinds = [_kind_of(file) for file in files]
-    formats = {
-        kind: _FORMATS[kind]([file for file, k in zip(files, kinds, strict=True) if k == kind], text_field)
-        for kind in dict.fromkeys(kinds)
-    }
-    return FileSource(location, [(file, formats[kind]) for file, kind in zip(files, kinds, strict=True)])
+    return _source_of_files(location, files, text_field)
 
 
 def has_own_splits(location: str) -> bool:
@@ -108,6 +110,15 @@ def has_own_splits(location: str) -> bool:
         or location.startswith(TFDS_PREFIX)
         or {"train", "validation"} <= set(splits_of(location))
     )
+
+
+def _source_of_files(location: str, files: list[File], text_field: str) -> FileSource:
+    kinds = [_kind_of(file) for file in files]
+    formats = {
+        kind: _FORMATS[kind]([file for file, k in zip(files, kinds, strict=True) if k == kind], text_field)
+        for kind in dict.fromkeys(kinds)
+    }
+    return FileSource(location, [(file, formats[kind]) for file, kind in zip(files, kinds, strict=True)])
 
 
 def _kind_of(file: File) -> tuple[str, bool]:

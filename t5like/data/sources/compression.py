@@ -24,7 +24,9 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
 }
 COMPRESSED = tuple(_DECOMPRESSORS)
 
-_INPUT_BYTES = 32 * 1024  # what comes of them is held: text gives four times as much, and zeros a thousand
+# What comes of a piece of a file is held: of text, four times as much, and of repetitions, ten thousand times. So pieces
+# are of a size of which not too much came.
+_MIN_INPUT_BYTES, _MAX_INPUT_BYTES = 256, 64 * 1024
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -49,6 +51,7 @@ class _Decompressed(io.RawIOBase):
         self._member = new_decompressor()
         self._has_begun = False  # whether the member has been given any of the file
         self._content = memoryview(b"")
+        self._input_bytes = _MIN_INPUT_BYTES
 
     def readable(self) -> bool:
         return True
@@ -59,6 +62,8 @@ class _Decompressed(io.RawIOBase):
             if content is None:
                 return 0
             self._content = memoryview(content)
+            factor = 2 if len(content) < _BUFFER_BYTES else 0.5
+            self._input_bytes = int(min(max(factor * self._input_bytes, _MIN_INPUT_BYTES), _MAX_INPUT_BYTES))
         count = min(len(buffer), len(self._content))
         buffer[:count] = self._content[:count]
         self._content = self._content[count:]
@@ -70,7 +75,7 @@ class _Decompressed(io.RawIOBase):
         if self._member.eof:
             compressed = self._member.unused_data
             self._member, self._has_begun = self._new_decompressor(), False
-        compressed = compressed or self._compressed.read(_INPUT_BYTES)
+        compressed = compressed or self._compressed.read(self._input_bytes)
         if not compressed and self._has_begun:
             raise OSError("it cannot be decompressed: it is truncated")
         if not compressed:

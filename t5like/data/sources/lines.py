@@ -69,17 +69,19 @@ def lines_of_stream(stream: BinaryIO) -> Iterator[bytes]:
     Raises:
       RecordError: one is longer than a line may be.
     """
-    pending, is_first = b"", True
+    pending: list[bytes] = []  # the parts of a line without its end
+    mark = _BYTE_ORDER_MARK
     while content := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
-        *lines, pending = (pending + content).split(b"\n")
-        if lines and is_first:
-            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-            is_first = False
-        yield from lines
-        if len(pending) > MAX_LINE_BYTES:
+        *lines, rest = content.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*pending, lines[0])).removeprefix(mark)
+            pending, mark = [], b""
+            yield from lines
+        pending.append(rest)
+        if sum(map(len, pending)) > MAX_LINE_BYTES:
             raise _too_long()
-    if pending:
-        yield pending.removeprefix(_BYTE_ORDER_MARK) if is_first else pending
+    if last := b"".join(pending).removeprefix(mark):
+        yield last
 
 
 def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, bytes]]:
@@ -88,24 +90,27 @@ def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, 
     Raises:
       RecordError: a line is longer than a line may be.
     """
-    content, offset, number = b"", 0, 1
-    is_whole = False
+    content, offset, number = bytearray(), 0, 1
+    num_searched, is_whole = 0, False
     while content or not is_whole:
         last = (
             num_bytes - offset % num_bytes - 1
         )  # the lines that start behind this byte are not of this stretch
-        end = content.find(b"\n", last) + 1
+        end = content.find(b"\n", max(last, num_searched)) + 1
         if not end and not is_whole:
             if len(content) - content.rfind(b"\n", 0, last) - 1 > MAX_LINE_BYTES:
                 raise _too_long()
+            num_searched = len(content)
             more = stream.read1(_READ_BYTES)  # type: ignore[attr-defined]
-            content, is_whole = content + more, not more
+            content += more
+            is_whole = not more
             continue
-        lines = content[: end or None]
+        lines = bytes(content[: end or None])
         yield number, _without_mark(offset, lines)
         number += lines.count(b"\n")
         offset += len(lines)
-        content = content[len(lines) :]
+        del content[: len(lines)]
+        num_searched = 0
 
 
 def _rest_of_line(file: File, start: int, num_bytes_before: int) -> bytes:

@@ -49,7 +49,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_jsonl(path: Path, texts: Sequence[str]) -> None:
     """Writes the texts in `text`, every other line as ASCII."""
     lines = [
-        json.dumps({"id": number, "text": text}, ensure_ascii=bool(number % 2)) for number, text in enumerate(texts)
+        json.dumps({"id": number, "text": text}, ensure_ascii=bool(number % 2))
+        for number, text in enumerate(texts)
     ]
     write_bytes(path, "".join(line + "\n" for line in lines).encode())
 
