@@ -87,5 +87,5 @@ def _read_json(path: str, key: str, *default: object) -> Any:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         return content.get(key, *default) if default else content[key]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read {key!r} in {path}: {error}.") from error

@@ -29,27 +29,35 @@ def split_source(source: Source) -> tuple[Part, Part]:
 
 
 def sample_texts(source: Source, max_characters: int) -> Iterator[str]:
-    """Yields texts from all over a source, in order, of `max_characters` together: all where it has no more.
+    """Yields texts from all over a source, in order, of at most `max_characters` together: all where it has no more.
 
-    The source is seen as 256 spans of blocks. Of each the first texts are taken, until the share of the spans up to it
-    is reached; the last text is cut.
+    Otherwise the source is seen as 256 spans of blocks. Of each the first texts are taken, until the share of all spans
+    so far is reached; the last text is cut. Less comes where later spans have little text.
 
     Raises:
       DamagedDataError: a block cannot be read.
     """
     num_spans = min(source.num_blocks, _NUM_SPANS)
+    is_all = _has_at_most(max_characters, source)
     taken = 0
     for span in range(num_spans):
         share = max_characters * (span + 1) // num_spans
-        blocks = range(span * source.num_blocks // num_spans, (span + 1) * source.num_blocks // num_spans)
-        for block in blocks:
-            if taken >= share:
-                break
-            for text in source.read(block):
+        first, end = (part * source.num_blocks // num_spans for part in (span, span + 1))
+        for block in range(first, end):
+            for text in source.read(block) if is_all or taken < share else ():
                 yield text[: max_characters - taken]
                 taken += len(text)
-                if taken >= share:
+                if taken >= share and not is_all:
                     break
+
+
+def _has_at_most(max_characters: int, source: Source) -> bool:
+    for block in range(source.num_blocks):
+        for text in source.read(block):
+            max_characters -= len(text)
+            if max_characters < 0:
+                return False
+    return True
 
 
 class _HeldOut(Sequence[int]):
