@@ -85,7 +85,7 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
     try:
         source = builder.as_data_source(split=split)
     except NotImplementedError as error:
-        message = f"{place} is stored without random access, which is needed here: {remedy}."
+        message = f"{place} is stored without random access, so only TensorFlow reads it: {remedy}."
         raise NoRandomAccessError(message, paths) from error
     records = Records(source, builder.info.full_name, paths, place=place, remedy=remedy)
     if not len(records):

@@ -87,7 +87,11 @@ def _num_row_groups(file: File, text_field: str) -> int:
         with file.open() as content, _open_parquet(content) as table:
             _check_column(file, table.schema_arrow, text_field)
             return table.num_row_groups
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        if not (file.may_raise(error) or isinstance(error, pa.ArrowException)):
+            raise
         raise DamagedDataError(f"Cannot read {file.name} as Parquet: {_reason(error)}.") from error
 
 

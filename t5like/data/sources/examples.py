@@ -5,14 +5,15 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from t5like.data.sources.fields import RecordError, missing_field, text_of_value
+from t5like.data.sources.fields import FieldError, RecordError, missing_field, text_of_value
 
 
 def text_of_example(record: bytes, text_field: str) -> str:
     """Returns the text in a feature of a serialised tf.train.Example.
 
     Raises:
-      RecordError: it is none, it has no such feature, or the feature is not one text in UTF-8.
+      FieldError: it has no such feature, or one that is not one text.
+      RecordError: it is no tf.train.Example, or the text is not UTF-8.
     """
     try:
         features = _example_class().FromString(record).features.feature
@@ -25,7 +26,7 @@ def text_of_example(record: bytes, text_field: str) -> str:
     values = features[text_field].bytes_list.value
     if len(values) != 1:
         kind = features[text_field].WhichOneof("kind") or "nothing"
-        raise RecordError(f"the field {text_field!r} is {kind} of {len(values)} texts, not one text")
+        raise FieldError(f"the field {text_field!r} is {kind} of {len(values)} texts, not one text")
     return text_of_value(values[0], text_field)
 
 

@@ -13,21 +13,21 @@ class RecordError(Exception):
     """A record cannot be read; the message says why, and whoever counts the records says where it is."""
 
 
-class MissingFieldError(RecordError):
-    """A record, or a whole file, has no field of the name that was asked for."""
+class FieldError(RecordError):
+    """A record has no field of the name that was asked for, or one that is not of text."""
 
 
-class UnknownFieldError(DamagedDataError):
+class WrongFieldError(DamagedDataError):
     """The same, with the place: in the first record of a source it is the name that is wrong, not the data."""
 
 
-def missing_field(text_field: str, fields: Iterable[str]) -> MissingFieldError:
+def missing_field(text_field: str, fields: Iterable[str]) -> FieldError:
     """Returns the error that says which fields there are, and which of them is nearest in name."""
     names = list(fields)
     nearest = difflib.get_close_matches(text_field, names, n=1)
     advice = f"; the nearest is {nearest[0]!r}" if nearest else ""
     only = ", ".join(names[:_MAX_FIELDS_NAMED]) + (", ..." if len(names) > _MAX_FIELDS_NAMED else "")
-    return MissingFieldError(
+    return FieldError(
         f"no field {text_field!r}, only {only or 'an empty object'}{advice}: name the one that holds the text with "
         "--text_field"
     )
@@ -37,13 +37,14 @@ def text_of_value(value: object, text_field: str) -> str:
     """Returns the text that a field holds, as a string or as bytes of UTF-8.
 
     Raises:
-      RecordError: it holds something else.
+      FieldError: it holds something else.
+      RecordError: its bytes are not UTF-8.
     """
     if isinstance(value, str):
         return value
     if not isinstance(value, bytes):
         shown = "null" if value is None else repr(value)[:40]
-        raise RecordError(f"the field {text_field!r} is {shown}, not text")
+        raise FieldError(f"the field {text_field!r} is {shown}, not text")
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -56,7 +57,8 @@ def text_of_json(line: bytes, text_field: str) -> str:
     """Returns the text in a line of JSON, which is one object.
 
     Raises:
-      RecordError: it is no JSON object, it has no such field, or the field is not text that UTF-8 can hold.
+      FieldError: it has no such field, or one that is not a string.
+      RecordError: it is no JSON object, or the field holds what UTF-8 cannot.
     """
     try:
         # A string is decoded once; given bytes, json would first guess among five encodings.
@@ -74,7 +76,7 @@ def text_of_json(line: bytes, text_field: str) -> str:
     except KeyError:
         raise missing_field(text_field, record) from None
     if not isinstance(text, str):
-        raise RecordError(f"the field {text_field!r} is {json.dumps(text)[:40]}, not a string")
+        raise FieldError(f"the field {text_field!r} is {json.dumps(text)[:40]}, not a string")
     if b"\\u" in line:  # only an escape gives what UTF-8 cannot hold
         try:
             text.encode("utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from t5like.data.sources.base import Source
-from t5like.data.sources.fields import MissingFieldError, RecordError, UnknownFieldError
+from t5like.data.sources.fields import FieldError, RecordError, WrongFieldError
 from t5like.data.sources.files import File
 from t5like.errors import DamagedDataError, UserError
 
@@ -48,7 +48,7 @@ class FileSource(Source):
         """Takes the files of a location.
 
         Raises:
-          UserError: together they hold no text, or the first record of a kind has no field of the name asked for.
+          UserError: together they hold no text, or the first record of a kind has no text in the field asked for.
           DamagedDataError: what comes before the first text cannot be read.
         """
         self.location = location
@@ -59,7 +59,7 @@ class FileSource(Source):
         self.num_blocks = int(self._first_blocks[-1])
         try:
             self._look_at_first_records()
-        except UnknownFieldError as error:
+        except WrongFieldError as error:
             raise UserError(str(error)) from error
 
     def _look_at_first_records(self) -> None:
@@ -89,22 +89,27 @@ class FileSource(Source):
                 yield text
                 record += 1
         except RecordError as error:
-            kind = UnknownFieldError if isinstance(error, MissingFieldError) else DamagedDataError
-            raise kind(f"{form.place(file, inner, record)}: {error}.") from error
+            kind = WrongFieldError if isinstance(error, FieldError) else DamagedDataError
+            raise kind(f"{self.place(block, record)}: {error}.") from error
         except DamagedDataError:
             raise
         except Exception as error:
-            # A remote file system raises what it likes; of a local one, anything but an OSError is a defect of ours.
-            if file.is_local and not isinstance(error, OSError):
+            if not file.may_raise(error):
                 raise
-            within = f" of its block {inner}" if form.num_blocks(file) > 1 else ""
             reason = (isinstance(error, OSError) and error.strerror) or error or type(error).__name__
-            raise DamagedDataError(f"Cannot read {file.name}, record {record}{within}: {reason}.") from error
+            raise DamagedDataError(
+                f"Cannot read {_place_by_number(file, form, inner, record)}: {reason}."
+            ) from error
 
     def place(self, block: int, record: int) -> str:
-        """Returns where a record is."""
+        """Returns where a record is, by its number in its block where the file cannot be read to find out."""
         file, form, inner = self._find(block)
-        return form.place(file, inner, record)
+        try:
+            return form.place(file, inner, record)
+        except Exception as error:
+            if not file.may_raise(error):
+                raise
+            return _place_by_number(file, form, inner, record)
 
     def fingerprint(self) -> str:
         """Returns a sha256 in hex of the paths, sizes and numbers of blocks of the files, and of how each is read."""
@@ -115,6 +120,11 @@ class FileSource(Source):
     def digest(self, file_digest: Callable[[str], str]) -> str:
         """Returns a sha256 in hex of those of the files' content in order, and of how each is read."""
         return _sha256([file_digest(file.name), form.layout] for file, form in self._files)
+
+
+def _place_by_number(file: File, form: Format, block: int, record: int) -> str:
+    within = f" of its block {block}" if form.num_blocks(file) > 1 else ""
+    return f"{file.name}, record {record}{within}"
 
 
 def _sha256(rows: Iterator[list[str | int]]) -> str:

@@ -40,11 +40,15 @@ class File:
         """Returns whether it is on a disk of this machine."""
         return isinstance(self.filesystem, LocalFileSystem)
 
+    def may_raise(self, error: Exception) -> bool:
+        """Returns whether an error may come of reading it: a remote file system raises what it likes."""
+        return isinstance(error, OSError) or not self.is_local
+
     def open(self) -> BinaryIO:
         """Returns it opened for reading, with seeking.
 
         Raises:
-          OSError: it cannot be opened; a remote file system may raise what it likes, here and in what follows.
+          OSError: it cannot be opened, or, here and in reading, whatever a remote file system says.
         """
         return open(self.path, "rb") if self.is_local else self.filesystem.open(self.path, "rb")
 
@@ -52,7 +56,7 @@ class File:
         """Returns the bytes from `start` to before `end`, which is at most `size`, in one request.
 
         Raises:
-          OSError: it cannot be read, or it has become shorter.
+          OSError: it cannot be read, or it has become shorter, or whatever a remote file system says.
         """
         content = self.filesystem.cat_file(self.path, start=start, end=end) if start < end else b""
         if len(content) != end - start:
@@ -77,7 +81,7 @@ def find_files(location: str) -> list[File]:
     for file in files:
         if not file.size:
             raise UserError(f"{file.name} holds no text: it is empty; remove it, or put back what it held.")
-    return sorted(files, key=lambda file: file.relative.split("/"))
+    return sorted(files, key=lambda file: file.relative)
 
 
 def in_parallel(function: Callable[[File], _Result], files: Iterable[File]) -> list[_Result]:
@@ -138,9 +142,8 @@ def _remote_files(location: str) -> list[File]:
         root, sizes = _remote_sizes(filesystem, path)
     except FileNotFoundError:
         return []
-    except (
-        Exception
-    ) as error:  # a file system says what it likes of a bucket that is gone, or closed to this user
+    except Exception as error:
+        # A file system says what it likes of a bucket that is gone, or closed to this user.
         raise UserError(f"Cannot look at {location}: {_first_line(error)}.") from error
     typed_root = location.rstrip("/").removesuffix(path.removeprefix(root))
     relative = {path: path.removeprefix(root).lstrip("/") for path in sizes}
@@ -192,14 +195,17 @@ def _hint(location: str) -> str:
     is_remote = "://" in location
     pattern = location if is_remote else os.path.expanduser(location)
     filesystem = _filesystem_of(location)[0] if is_remote else LocalFileSystem()
-    if filesystem.isdir(pattern):
-        return ", a folder without files"
-    parent, missing = os.path.split(pattern.rstrip("/"))
-    while parent and not filesystem.isdir(parent):
-        parent, missing = os.path.split(parent)
-    if glob.has_magic(missing) or (is_remote and not parent):
+    try:
+        if filesystem.isdir(pattern):
+            return ", a folder without files"
+        parent, missing = os.path.split(pattern.rstrip("/"))
+        while parent and not filesystem.isdir(parent):
+            parent, missing = os.path.split(parent)
+        if glob.has_magic(missing) or (is_remote and not parent):
+            return ""
+        names = [os.path.basename(path) for path in filesystem.ls(parent or os.curdir, detail=False)]
+    except Exception:  # there is an error to tell already
         return ""
-    names = [os.path.basename(path) for path in filesystem.ls(parent or os.curdir, detail=False)]
     if close := difflib.get_close_matches(missing, names, n=1):
         return f"; the nearest name there is {os.path.join(parent, close[0])!r}"
     return f"; {parent or 'the current folder'} holds no {missing!r}"

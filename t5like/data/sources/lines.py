@@ -93,9 +93,7 @@ def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, 
     content, offset, number = bytearray(), 0, 1
     num_searched, is_whole = 0, False
     while content or not is_whole:
-        last = (
-            num_bytes - offset % num_bytes - 1
-        )  # the lines that start behind this byte are not of this stretch
+        last = num_bytes - offset % num_bytes - 1  # lines that start behind this byte are of other stretches
         end = content.find(b"\n", max(last, num_searched)) + 1
         if not end and not is_whole:
             if len(content) - content.rfind(b"\n", 0, last) - 1 > MAX_LINE_BYTES:

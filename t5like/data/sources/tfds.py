@@ -8,7 +8,7 @@ from typing import Any
 
 from t5like.data.sources.base import Source
 from t5like.data.sources.block_sizes import records_per_block
-from t5like.data.sources.fields import RecordError, missing_field, text_of_value
+from t5like.data.sources.fields import FieldError, RecordError, WrongFieldError, missing_field, text_of_value
 from t5like.data.standard_library import Split
 from t5like.data.tfds_source import open_data_source
 from t5like.errors import DamagedDataError, UserError
@@ -34,7 +34,10 @@ class Tfds(Source):
             raise UserError(f"TFDS data set {name} has {missing_field(text_field, fields)}.")
         self._block_records = records_per_block(len(self._records))
         self.num_blocks = -(-len(self._records) // self._block_records)
-        next(self.read(0))
+        try:
+            next(self.read(0))
+        except WrongFieldError as error:
+            raise UserError(str(error)) from error
 
     def read(self, block: int, start: int = 0) -> Iterator[str]:
         """Yields the texts of the records of a block."""
@@ -46,7 +49,8 @@ class Tfds(Source):
                 try:
                     yield text_of_value(record[self._text_field], self._text_field)
                 except RecordError as error:
-                    raise DamagedDataError(f"{self.place(block, number - first)}: {error}.") from error
+                    kind = WrongFieldError if isinstance(error, FieldError) else DamagedDataError
+                    raise kind(f"{self.place(block, number - first)}: {error}.") from error
 
     def place(self, block: int, record: int) -> str:
         """Returns the number of a record in its split."""

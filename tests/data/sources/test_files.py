@@ -31,7 +31,7 @@ def _error(location) -> str:
 def test_folders_are_read_recursively_by_path_without_hidden_files(tmp_path):
     for name in ("b.txt", "a/z.txt", "a/b/c.rst", "a-b.txt", ".hidden", ".git/x.txt"):
         write_bytes(tmp_path / name, name.encode())
-    assert _read(tmp_path) == ["a/b/c.rst", "a/z.txt", "a-b.txt", "b.txt"]
+    assert _read(tmp_path) == ["a-b.txt", "a/b/c.rst", "a/z.txt", "b.txt"]
     assert _read(f"{tmp_path}/") == _read(tmp_path)
 
 

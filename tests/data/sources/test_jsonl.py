@@ -75,7 +75,7 @@ def test_blocks_cut_at_any_byte_give_every_record_once(tmp_path_factory, lines, 
             "line 2: no field 'text', only txt, id; the nearest is 'txt'",
         ),
         (b'["text"]', "line 1: not a JSON object but a list, so it has no field 'text'"),
-        (b'{"text": null}', "line 1: the field 'text' is null"),
+        (b'{"text": "a"}\n{"text": null}', "line 2: the field 'text' is null, not a string"),
         (b'{"text": "a"}\n{"text": ["a"]}', r"line 2: the field 'text' is \[\"a\"\], not a string"),
         (b'{"text": "\\ud83d"}', "line 1: the field 'text' holds half of a surrogate pair"),
         (

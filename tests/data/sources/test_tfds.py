@@ -76,7 +76,7 @@ def test_fingerprint_and_digest_are_of_the_files(folder):
 def test_errors_name_the_data_set_and_the_record(folder):
     for arguments, words, kind in (
         ({"text_field": "body"}, "stories has no field 'body', only ", UserError),
-        ({"text_field": "year"}, r"stories, record 0: the field 'year' is .*, not text", DamagedDataError),
+        ({"text_field": "year"}, r"stories, record 0: the field 'year' is .*, not text", UserError),
         ({"text_field": "raw"}, "stories, record 0: the field 'raw' is not UTF-8", DamagedDataError),
         ({"split": "validation"}, "stories has no split 'validation', only train", UserError),
     ):
