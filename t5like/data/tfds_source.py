@@ -10,17 +10,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5like.data.tfds_preparation import UnreachableHostError, lent_to_tfds, needs_beam
-from t5like.errors import UserError
+from t5like.errors import DamagedDataError, UserError
 
 # TFDS knows a data set once its module is imported. By itself it imports these packages only where it can import all of
 # its others, which takes what few machines have.
 _TEXT_PACKAGES = ("text", "summarization", "question_answering", "translate", "text_simplification")
 
 
-class _Records(Sequence[dict[str, Any]]):
-    """The records of a split, each read when it is asked for; a slice is read in one go, as a list."""
+class NoRandomAccessError(UserError):
+    """A TFDS data set is stored in files whose records have no numbers, like TFRecord.
 
-    def __init__(self, source: Any, place: str, remedy: str) -> None:
+    Attributes:
+      paths: the files of the split.
+    """
+
+    def __init__(self, message: str, paths: list[str]) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+class Records(Sequence[dict[str, Any]]):
+    """The records of a split, each read when it is asked for; a slice is read in one go, as a list.
+
+    Attributes:
+      full_name: the name of the data set, with its configuration and version.
+      paths: the files of the split.
+    """
+
+    def __init__(self, source: Any, full_name: str, paths: list[str], *, place: str, remedy: str) -> None:
+        self.full_name = full_name
+        self.paths = paths
         self._source = source
         self._place = place
         self._remedy = remedy
@@ -33,10 +52,12 @@ class _Records(Sequence[dict[str, Any]]):
         try:
             return self._source.__getitems__(chosen) if isinstance(chosen, range) else self._source[chosen]
         except Exception as error:  # whatever a reader says of a file that is gone or damaged
-            raise UserError(f"{self._place} is damaged ({_first_line(error)}): {self._remedy}.") from error
+            raise DamagedDataError(
+                f"{self._place} is damaged ({_first_line(error)}): {self._remedy}."
+            ) from error
 
 
-def open_data_source(name: str, split: str, *, alternative: str) -> Sequence[dict[str, Any]]:
+def open_data_source(name: str, split: str, *, alternative: str) -> Records:
     """Returns the records of a TFDS split, at least one, in their stored order; text is bytes.
 
     A data set that is prepared on this machine is read as it is, in its latest version there unless `name` says which.
@@ -47,7 +68,9 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Sequence[dic
       alternative: what else the user could do, for messages, like `pass --data_dir`.
 
     Raises:
+      NoRandomAccessError: it is prepared on this machine, in files that have to be read from front to back.
       UserError: there is no such data set or split, it can be neither read nor prepared here, or it is empty.
+      DamagedDataError: later, from the records, where one cannot be read.
     """
     builder = _builder_on_disk(name)
     if builder is None:
@@ -58,12 +81,13 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Sequence[dic
         )
     place = f"TFDS data set {name} at {builder.data_path}"
     remedy = f"remove it and {_elsewhere(name, alternative)}"
+    paths = [str(path) for path in builder.info.splits[split].filepaths]
     try:
-        records = _Records(builder.as_data_source(split=split), place, remedy)
+        source = builder.as_data_source(split=split)
     except NotImplementedError as error:
-        raise UserError(
-            f"{place} is stored without random access, so only TensorFlow reads it: {remedy}."
-        ) from error
+        message = f"{place} is stored without random access, so only TensorFlow reads it: {remedy}."
+        raise NoRandomAccessError(message, paths) from error
+    records = Records(source, builder.info.full_name, paths, place=place, remedy=remedy)
     if not len(records):
         raise UserError(f"{place} has no records in its split {split!r}.")
     return records

@@ -19,7 +19,7 @@ from tensorflow_datasets.datasets.lm1b import lm1b_dataset_builder as lm1b
 from tensorflow_datasets.text import glue, super_glue
 
 from t5like.data import tfds_preparation
-from t5like.data.documents import read_documents
+from t5like.data.sources import open_source
 from t5like.data.tfds_source import open_data_source
 from t5like.errors import UserError
 from t5like.tasks import find_task
@@ -188,10 +188,11 @@ def test_documents_from_a_tar_of_several_files(server, monkeypatch):
             archive.addfile(member, io.BytesIO(text.encode()))
     url = server.publish(lm1b.Builder, "lm1b.tar.gz", content.getvalue(), monkeypatch)
     monkeypatch.setattr(lm1b, "_DOWNLOAD_URL", url)
-    documents = read_documents("tfds:lm1b", split="train")
+    source = open_source("tfds:lm1b")
+    documents = [text for block in range(source.num_blocks) for text in source.read(block)]
     assert sorted(documents) == ["One \u00e9", "three", "two"]
     with pytest.raises(UserError, match="no field 'body', only text"):
-        read_documents("tfds:lm1b", split="train", text_field="body")
+        open_source("tfds:lm1b", text_field="body")
 
 
 def test_nothing_leaves_the_folder_that_an_archive_is_unpacked_in(tmp_path, data_dir, server, monkeypatch):

@@ -1,0 +1,137 @@
+"""Lines of files, found from any byte without reading what comes before.
+
+A line starts at byte 0 and after every LF. Those that start in a stretch of bytes belong to it, to their ends, which may
+be beyond it; so every line is in exactly one of the stretches that a file is cut into.
+
+Cut at every third byte:  ab.cdefg..h  ('.' is LF)  ->  [ab.] [cdefg.] [] [. h]
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from t5like.data.sources.fields import RecordError
+from t5like.data.sources.files import File
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_READ_BYTES = 256 * 1024
+
+
+def first_line(file: File, start: int, end: int) -> tuple[int, bytes]:
+    """Returns where the first line of a stretch starts, and what the stretch holds from there on.
+
+    It is `end`, and nothing, where no line starts in the stretch.
+    """
+    before = max(start - 1, 0)
+    content = file.read(before, min(end, file.size))
+    first = content.find(b"\n") + 1 if start else 0
+    return (before + first, content[first:]) if first or not start else (end, b"")
+
+
+def lines_of(file: File, start: int, end: int) -> Iterator[bytes]:
+    """Yields the lines of a stretch, without LF.
+
+    Raises:
+      RecordError: the last one is longer than a line may be.
+    """
+    offset, content = first_line(file, start, end)
+    *lines, last = _without_mark(offset, content).split(b"\n")
+    yield from lines
+    if last:
+        yield last + _rest_of_line(file, offset + len(content), len(last)).removesuffix(b"\n")
+
+
+def passage_of(file: File, start: int, end: int) -> tuple[int, bytes]:
+    """Returns the offset of the lines of a stretch, and the lines in one piece, each with its LF.
+
+    Raises:
+      RecordError: the last one is longer than a line may be.
+    """
+    offset, content = first_line(file, start, end)
+    if content and not content.endswith(b"\n"):
+        last = len(content) - content.rfind(b"\n") - 1
+        content += _rest_of_line(file, offset + len(content), last)
+    return offset, _without_mark(offset, content)
+
+
+def line_number(file: File, offset: int) -> int:
+    """Returns the number, from 1, of the line that starts at a byte; it reads all that comes before."""
+    piece = 4 * 1024 * 1024
+    return 1 + sum(
+        file.read(start, min(start + piece, offset)).count(b"\n") for start in range(0, offset, piece)
+    )
+
+
+def lines_of_stream(stream: BinaryIO) -> Iterator[bytes]:
+    """Yields all lines of a stream, without LF.
+
+    Raises:
+      RecordError: one is longer than a line may be.
+    """
+    pending: list[bytes] = []  # the parts of a line without its end
+    mark = _BYTE_ORDER_MARK
+    while content := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+        *lines, rest = content.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*pending, lines[0])).removeprefix(mark)
+            pending, mark = [], b""
+            yield from lines
+        pending.append(rest)
+        if sum(map(len, pending)) > MAX_LINE_BYTES:
+            raise _too_long()
+    if last := b"".join(pending).removeprefix(mark):
+        yield last
+
+
+def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yields (number of the first line from 1, its lines in one piece) of the stretches of `num_bytes` that have lines.
+
+    Raises:
+      RecordError: a line is longer than a line may be.
+    """
+    content, offset, number = bytearray(), 0, 1
+    num_searched, is_whole = 0, False
+    while content or not is_whole:
+        last = num_bytes - offset % num_bytes - 1  # lines that start behind this byte are of other stretches
+        end = content.find(b"\n", max(last, num_searched)) + 1
+        if not end and not is_whole:
+            if len(content) - content.rfind(b"\n", 0, last) - 1 > MAX_LINE_BYTES:
+                raise _too_long()
+            num_searched = len(content)
+            more = stream.read1(_READ_BYTES)  # type: ignore[attr-defined]
+            content += more
+            is_whole = not more
+            continue
+        lines = bytes(content[: end or None])
+        yield number, _without_mark(offset, lines)
+        number += lines.count(b"\n")
+        offset += len(lines)
+        del content[: len(lines)]
+        num_searched = 0
+
+
+def _rest_of_line(file: File, start: int, num_bytes_before: int) -> bytes:
+    """Returns what there is from byte `start` to the end of the line, with its LF if it has one."""
+    parts: list[bytes] = []
+    piece = 64 * 1024
+    while start < file.size:
+        content = file.read(start, min(start + piece, file.size))
+        if end := content.find(b"\n") + 1:
+            parts.append(content[:end])
+            break
+        parts.append(content)
+        start += len(content)
+        num_bytes_before += len(content)
+        if num_bytes_before > MAX_LINE_BYTES:
+            raise _too_long()
+        piece = min(2 * piece, 4 * 1024 * 1024)
+    return b"".join(parts)
+
+
+def _without_mark(offset: int, content: bytes) -> bytes:
+    return content if offset else content.removeprefix(_BYTE_ORDER_MARK)
+
+
+def _too_long() -> RecordError:
+    return RecordError(f"a line is longer than {MAX_LINE_BYTES >> 20} MiB")

@@ -1,0 +1,97 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t5like.data.sources import sample_texts, split_source
+from t5like.data.sources.base import Source
+from t5like.errors import UserError
+
+
+class Numbers(Source):
+    """Blocks of texts that say where they are."""
+
+    def __init__(self, sizes):
+        self.location = "numbers"
+        self.num_blocks = len(sizes)
+        self.sizes = sizes
+        self.num_opened = 0
+
+    def read(self, block, start=0):
+        self.num_opened += 1
+        for record in range(start, self.sizes[block]):
+            yield f"{block}.{record};"
+
+    def place(self, block, record):
+        return f"block {block}, record {record}"
+
+    def fingerprint(self):
+        return "f"
+
+    def digest(self, file_digest):
+        return "d"
+
+
+def _blocks(part):
+    return [int(next(part.read(block)).partition(".")[0]) for block in range(part.num_blocks)]
+
+
+def test_split_as_in_the_docstring():
+    training, held_out = split_source(Numbers([1] * 5))
+    assert (_blocks(training), _blocks(held_out)) == ([0, 1, 3, 4], [2])
+
+
+@settings(deadline=None)
+@given(st.integers(2, 2000))
+def test_split_holds_out_two_percent_evenly_and_loses_nothing(num_blocks):
+    training, held_out = map(_blocks, split_source(Numbers([1] * num_blocks)))
+    assert sorted(training + held_out) == list(range(num_blocks))
+    assert training == sorted(training)
+    assert len(training) >= 1
+    assert max(1, 0.02 * num_blocks - 1) <= len(held_out) <= max(1, 0.02 * num_blocks + 1)
+    gaps = {b - a for a, b in itertools.pairwise(held_out)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_parts_are_places_and_digests_of_the_whole():
+    training, held_out = split_source(Numbers([3] * 100))
+    assert held_out.place(0, 2) == f"block {_blocks(held_out)[0]}, record 2"
+    assert list(training.read(7, 2)) == ["7.2;"]
+    assert training.digest(str) != held_out.digest(str)
+
+
+def test_ten_million_blocks_are_split_at_once():
+    training, held_out = split_source(Numbers(range(10_000_000)))
+    assert training.num_blocks == 9_800_000
+    assert held_out.num_blocks == 200_000
+    assert training.place(training.num_blocks - 1, 0) == "block 9999999, record 0"
+
+
+def test_a_single_block_cannot_be_split():
+    with pytest.raises(UserError, match=r"numbers.*--validation_data"):
+        split_source(Numbers([9]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 3000))
+def test_a_sample_is_in_order_and_of_the_length_asked_for_or_is_all(sizes, max_characters):
+    source = Numbers(sizes)
+    texts = [text for block in range(len(sizes)) for text in source.read(block)]
+    sample = list(sample_texts(source, max_characters))
+    assert sum(map(len, sample)) <= max_characters
+    if sum(map(len, texts)) <= max_characters:
+        assert sample == texts
+    else:
+        positions = [texts.index(text) for text in sample[:-1]]
+        assert positions == sorted(positions)
+
+
+def test_a_sample_is_spread_evenly_and_opens_few_blocks():
+    source = Numbers([100] * 100_000)
+    sample = list(sample_texts(source, 50_000))
+    assert 49_000 < sum(map(len, sample)) <= 50_000
+    blocks = sorted({int(text.partition(".")[0]) for text in sample if "." in text})
+    gaps = [b - a for a, b in itertools.pairwise([0, *blocks, 100_000])]
+    assert max(gaps) <= 100_000 / 256 + 1
+    assert source.num_opened <= 512
