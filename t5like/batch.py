@@ -107,6 +107,56 @@ def encoder_decoder_row(
     return row
 
 
+def encoder_decoder_rows(
+    inputs: np.ndarray,
+    input_lengths: np.ndarray,
+    targets: np.ndarray,
+    target_lengths: np.ndarray,
+    special_tokens: SpecialTokens,
+    *,
+    inputs_length: int,
+    targets_length: int,
+) -> Features:
+    """Returns rows of an encoder-decoder batch, as `encoder_decoder_row` lays them out, the end mark put after both.
+
+    With inputs_length=4, targets_length=3, end mark 1:
+
+        inputs  [7 8 9], lengths [2 1]   ->  encoder_input_tokens   [7 8 1 0] [9 1 0 0]
+        targets [5 6], lengths [1 1]     ->  decoder_target_tokens  [5 1 0]   [6 1 0]
+                                             decoder_input_tokens   [0 5 0]   [0 6 0]
+
+    Args:
+      inputs: [any] int32 ids of all rows, one after another, no end marks.
+      input_lengths: [num_rows] how many are of each row, below `inputs_length`.
+      targets: [any] int32 ids, as `inputs`.
+      target_lengths: [num_rows], below `targets_length`.
+    """
+    encoder_tokens, encoder_is_real = _fill_rows(inputs, input_lengths, inputs_length, special_tokens)
+    decoder_tokens, decoder_is_real = _fill_rows(targets, target_lengths, targets_length, special_tokens)
+    shifted = np.empty_like(decoder_tokens)
+    shifted[:, 0] = special_tokens.decoder_start_id
+    shifted[:, 1:] = np.where(decoder_is_real[:, 1:], decoder_tokens[:, :-1], special_tokens.pad_id)
+    return {
+        "encoder_input_tokens": encoder_tokens,
+        "encoder_segment_ids": encoder_is_real.astype(np.int32),
+        "decoder_input_tokens": shifted,
+        "decoder_target_tokens": decoder_tokens,
+        "decoder_segment_ids": decoder_is_real.astype(np.int32),
+        "decoder_loss_weights": decoder_is_real.astype(np.float32),
+    }
+
+
+def _fill_rows(
+    tokens: np.ndarray, lengths: np.ndarray, row_length: int, special_tokens: SpecialTokens
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns tokens [num_rows, row_length] int32 with an end mark after each row's own, and where they are real."""
+    places = np.arange(row_length)
+    rows = np.full((len(lengths), row_length), special_tokens.pad_id, np.int32)
+    rows[places < lengths[:, None]] = tokens
+    rows[np.arange(len(lengths)), lengths] = special_tokens.eos_id
+    return rows, places <= lengths[:, None]
+
+
 def without_ids(batch: Features) -> Features:
     """Returns the features of a batch that go to the devices."""
     return {name: array for name, array in batch.items() if name != EXAMPLE_IDS}
