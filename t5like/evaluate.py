@@ -14,8 +14,7 @@ import jax
 from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import CommandLine, parse_command_line, to_json
-from t5like.data.documents import read_documents
-from t5like.data.pipeline import held_out_rows
+from t5like.data.splits import open_splits
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import (
@@ -136,13 +135,12 @@ def measure_text(
     if config.split != "validation":
         raise UserError(f"--split {config.split} is for tasks; text is measured on its held-out part.")
     if config.data is None:
-        documents = read_text(trained_as).held_out
+        text = read_text(trained_as)
     else:
-        documents = read_documents(config.data, split="validation", text_field=trained_as.text_field)
-    rows = held_out_rows(
-        documents,
-        vocabulary=init.vocabulary,
-        objective=trained_as.objective,
+        text = open_splits(config.data, validation_data=config.data, text_field=trained_as.text_field)
+    rows = text.held_out_rows(
+        trained_as.objective,
+        init.vocabulary,
         seed=trained_as.seed,
         max_rows=trained_as.max_eval_rows if config.max_examples is None else config.max_examples,
     )

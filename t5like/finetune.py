@@ -4,6 +4,7 @@ t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs
 """
 
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,12 +116,12 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         config,
         placement,
         finetuning_batches(
-            tokenize(train_examples, config.objective, vocabulary),
+            [tokenize(train_examples, config.objective, vocabulary)],
             batch_size=config.batch_size,
             seed=config.seed,
         ),
         workdir=workdir,
-        num_examples=len(train_examples),
+        data_sha256=hashlib.sha256(f"{task.name}: {len(train_examples)} examples".encode()).hexdigest(),
         resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),

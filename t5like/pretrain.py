@@ -6,16 +6,22 @@ t5like pretrain configs/tiny.py --workdir runs/tiny --optimizer.schedule.peak 2e
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_json
-from t5like.data import documents as documents_of
-from t5like.data.pipeline import held_out_rows, pretraining_batches
-from t5like.data.sentencepiece_vocabulary import SentencePieceVocabulary, train_vocabulary
+from t5like.data.encoded import Encoded
+from t5like.data.mixture import Mixture
+from t5like.data.pipeline import pretraining_batches
+from t5like.data.sentencepiece_vocabulary import (
+    MAX_TRAINING_CHARACTERS,
+    SentencePieceVocabulary,
+    train_vocabulary,
+)
+from t5like.data.sources import EMBEDDED
+from t5like.data.splits import TextSplits, open_splits
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
@@ -43,12 +49,19 @@ class Pretrain(TrainingConfig):
 
     model: TransformerConfig
     objective: SpanCorruption
-    data: str = documents_of.EMBEDDED
-    """Text to train on: embedded, a file, folder or glob (.txt, .md, .jsonl, plain, .gz or .zst), or tfds:name."""
+    data: str = EMBEDDED
+    """Text to train on: embedded; a file, folder or glob of text, .jsonl, .parquet, .arrow, .tfrecord or .array_record,
+    here or at a URL such as gs://...; or tfds:name."""
+    mixture: Mixture | None = None
+    """Several texts and how much of each, in place of `data`."""
     validation_data: str | None = None
-    """Held-out text, as `data`; None takes the data's own validation split, or holds out one document in fifty."""
+    """Held-out text, as `data`; None takes the data's own validation split, or holds out one block in fifty."""
     text_field: str = "text"
-    """The field that holds the text in .jsonl files and TFDS data sets."""
+    """The field that holds the text, where texts are in records."""
+    packs_rows: bool = False
+    """Put several examples in a row, as far as they fit; for objectives that do not join documents."""
+    max_damaged_blocks: int = 0
+    """Parts of the data that may be left out because they cannot be read; one more ends the run."""
     vocabulary: str | None = None
     """A SentencePiece model, the folder of a public model or of a workdir's vocabulary, or bytes; None trains one."""
     vocabulary_size: int = 4096
@@ -64,14 +77,7 @@ class Pretrain(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "vocabulary_size", "max_eval_rows")
-        require_at_least_zero(self, "vocabulary_extra_ids")
-
-
-class TextSplits(NamedTuple):
-    """Training and held-out documents."""
-
-    train: Sequence[str]
-    held_out: Sequence[str]
+        require_at_least_zero(self, "vocabulary_extra_ids", "max_damaged_blocks")
 
 
 def main(argv: list[str]) -> None:
@@ -97,38 +103,31 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     if resume_step is not None:
         model, vocabulary = workdirs.load_description(workdir)
     else:
-        vocabulary = choose_vocabulary(config, text.train, init)
+        vocabulary = choose_vocabulary(config, text, init)
         model = resolve_model(config.model, vocabulary, init)
     require_both_stacks(model, COMMAND)
-    lengths = {
-        "inputs_length": config.objective.inputs_length,
-        "targets_length": config.objective.targets_length,
-    }
-    check_lengths(model, COMMAND, **lengths)
-    config.objective.check(vocabulary.special_tokens)
+    check_lengths(model, COMMAND, **config.objective.lengths)
+    config.objective.check(vocabulary)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
     batches = pretraining_batches(
-        text.train,
-        vocabulary=vocabulary,
+        [Encoded(source, vocabulary) for source in text.train],
+        shares=text.shares,
         objective=config.objective,
+        vocabulary=vocabulary,
         batch_size=config.batch_size,
         seed=config.seed,
+        packs_rows=config.packs_rows,
+        max_damaged_blocks=config.max_damaged_blocks,
     )
-    rows = held_out_rows(
-        text.held_out,
-        vocabulary=vocabulary,
-        objective=config.objective,
-        seed=config.seed,
-        max_rows=config.max_eval_rows,
-    )
+    rows = text.held_out_rows(config.objective, vocabulary, seed=config.seed, max_rows=config.max_eval_rows)
     evaluate = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
     state = train(
         config,
         placement,
         batches,
         workdir=workdir,
-        num_examples=len(text.train),
+        data_sha256=text.fingerprint,
         resume_step=resume_step,
         vocabulary=vocabulary,
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),
@@ -142,20 +141,16 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
 
 
 def read_text(config: Pretrain) -> TextSplits:
-    """Returns the documents to train on and those held out."""
-    train = documents_of.read_documents(config.data, split="train", text_field=config.text_field)
-    if config.validation_data is not None:
-        held_out = config.validation_data
-        return TextSplits(
-            train, documents_of.read_documents(held_out, split="validation", text_field=config.text_field)
-        )
-    if documents_of.has_own_splits(config.data):
-        own = documents_of.read_documents(config.data, split="validation", text_field=config.text_field)
-        return TextSplits(train, own)
-    return TextSplits(*documents_of.split_documents(train))
+    """Returns the texts to train on and those held out."""
+    return open_splits(
+        config.data,
+        validation_data=config.validation_data,
+        text_field=config.text_field,
+        mixture=config.mixture,
+    )
 
 
-def choose_vocabulary(config: Pretrain, documents: Sequence[str], init: Init | None) -> Vocabulary:
+def choose_vocabulary(config: Pretrain, text: TextSplits, init: Init | None) -> Vocabulary:
     """Returns the vocabulary of a new run: that of `init`, the one the config names, or one trained on the text.
 
     Raises:
@@ -174,7 +169,7 @@ def choose_vocabulary(config: Pretrain, documents: Sequence[str], init: Init | N
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spiece.model"
         print(f"training a vocabulary of {config.vocabulary_size} pieces ...", file=sys.stderr)
-        train_vocabulary(documents, size=config.vocabulary_size, path=path)
+        train_vocabulary(text.sample(MAX_TRAINING_CHARACTERS), size=config.vocabulary_size, path=path)
         return SentencePieceVocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
 
 

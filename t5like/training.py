@@ -244,7 +244,7 @@ def train(
     batches: BatchIterator,
     *,
     workdir: Path,
-    num_examples: int,
+    data_sha256: str,
     resume_step: int | None,
     vocabulary: Vocabulary,
     evaluators: tuple[Evaluator, ...],
@@ -255,7 +255,7 @@ def train(
 
     Args:
       batches: closed when this returns.
-      num_examples: documents or rows that the batches are made of; a restart must find as many.
+      data_sha256: of what the batches are made of; a restart must find the same.
       resume_step: what `workdirs.find_resume_step` gave.
       init: another run, whose parameters a new run starts from.
 
@@ -264,7 +264,7 @@ def train(
     """
     started = time.time()
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
-    identity = {"vocabulary_sha256": vocabulary.sha256, "num_examples": num_examples}
+    identity = {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
         # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
         if resume_step is not None:  # 1
@@ -312,12 +312,12 @@ def resume(
         saved = checkpoints.read_run(step)
         for name, what in (
             ("vocabulary_sha256", "vocabulary"),
-            ("num_examples", "number of training examples"),
+            ("data_sha256", "training data"),
         ):
-            if name in saved and saved[name] != identity[name]:
+            if saved.get(name) != identity[name]:
                 raise UserError(
-                    f"The {what} does not match the checkpoints of {workdir}: it was {saved[name]} and is now "
-                    f"{identity[name]}; put back what the run began with, or start in a new --workdir."
+                    f"The {what} is not that of the checkpoints of {workdir}; put back what the run began with, or "
+                    "start in a new --workdir."
                 )
         state = checkpoints.restore_state(step, abstract_state)
     batches.set_state(saved["cursor"])

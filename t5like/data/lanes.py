@@ -26,8 +26,11 @@ PACKING_WINDOW = 1024
 class HostShare(NamedTuple):
     """Which host of how many; host 1 of 4 has the second quarter of the rows of every batch."""
 
-    index: int = 0
-    count: int = 1
+    host: int
+    num_hosts: int
+
+
+ONLY_HOST = HostShare(0, 1)
 
 
 class Packing(NamedTuple):
@@ -46,6 +49,19 @@ def count_lanes(batch_size: int, num_blocks: int) -> int:
     while lanes > num_blocks:
         lanes //= 2
     return lanes
+
+
+def rows_of_a_host(batch_size: int, share: HostShare) -> int:
+    """Returns how many rows of a batch each host has.
+
+    Raises:
+      UserError: they cannot be shared out evenly.
+    """
+    if batch_size % share.num_hosts:
+        raise UserError(
+            f"batch_size {batch_size} cannot be shared by {share.num_hosts} hosts; choose a multiple of it."
+        )
+    return batch_size // share.num_hosts
 
 
 class Lane:
@@ -152,13 +168,9 @@ class LaneBatches(grain.DatasetIterator[Features]):
           UserError: the batch cannot be shared out evenly.
         """
         super().__init__()
-        if batch_size % host.count:
-            raise UserError(
-                f"batch_size {batch_size} cannot be shared by {host.count} hosts; choose a multiple of {host.count}."
-            )
         self._per_lane = batch_size // num_lanes
-        self._first = host.index * (batch_size // host.count)
-        self._last = self._first + batch_size // host.count  # the row after the last
+        self._first = host.host * rows_of_a_host(batch_size, host)
+        self._last = self._first + rows_of_a_host(batch_size, host)  # the row after the last
         numbers = range(self._first // self._per_lane, -(-self._last // self._per_lane))
         self._lanes = {number: make_lane(Share(number, num_lanes)) for number in numbers}
 

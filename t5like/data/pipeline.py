@@ -21,7 +21,7 @@ import numpy as np
 
 from t5like.batch import EXAMPLE_IDS, Features
 from t5like.data.example_ids import MAX_COMPONENTS, ids_of_rows
-from t5like.data.lanes import HostShare, Lane, LaneBatches, Packing, count_lanes
+from t5like.data.lanes import ONLY_HOST, HostShare, Lane, LaneBatches, Packing, count_lanes, rows_of_a_host
 from t5like.data.mixture import Schedule
 from t5like.data.quarantine import Blocks, Quarantine
 from t5like.data.streams import (
@@ -58,7 +58,7 @@ def pretraining_batches(
     seed: int,
     shares: Sequence[float] = (1.0,),
     packs_rows: bool = False,
-    host: HostShare = HostShare(),
+    host: HostShare = ONLY_HOST,
     max_damaged_blocks: int = 0,
     note: Callable[[str], None] = print_note,
     groups_tokens: int = GROUPS_TOKENS,
@@ -82,7 +82,9 @@ def pretraining_batches(
         epochs hold no text, and DamagedDataError where too much cannot be read.
     """
     if len(components) > MAX_COMPONENTS:
-        raise UserError(f"A mixture of {len(components)} components is too large; {MAX_COMPONENTS} can be mixed.")
+        raise UserError(
+            f"A mixture of {len(components)} components is too large; {MAX_COMPONENTS} can be mixed."
+        )
     num_lanes = count_lanes(batch_size, min(component.num_blocks for component in components))
     orders = [
         EpochOrder(component.num_blocks, seed=seed, component=number)
@@ -121,7 +123,7 @@ def finetuning_batches(
     seed: int,
     shares: Sequence[float] = (1.0,),
     packing: Packing | None = None,
-    host: HostShare = HostShare(),
+    host: HostShare = ONLY_HOST,
 ) -> grain.DatasetIterator[Features]:
     """Returns an endless iterator of this host's rows of batches [batch_size, ...], shuffled anew every epoch.
 
@@ -180,7 +182,7 @@ def _batches(
 
 
 def evaluation_batches(
-    rows: Iterable[Features], *, batch_size: int, host: HostShare = HostShare()
+    rows: Iterable[Features], *, batch_size: int, host: HostShare = ONLY_HOST
 ) -> Iterator[Features]:
     """Yields this host's part of batches [batch_size, ...] of the rows in order, each row once over all hosts.
 
@@ -193,10 +195,8 @@ def evaluation_batches(
     Raises:
       UserError: the batch cannot be shared out.
     """
-    if batch_size % host.count:
-        raise UserError(f"batch_size {batch_size} cannot be shared by {host.count} hosts; choose a multiple.")
-    per_host = batch_size // host.count
-    own = slice(host.index * per_host, (host.index + 1) * per_host)
+    per_host = rows_of_a_host(batch_size, host)
+    own = slice(host.host * per_host, (host.host + 1) * per_host)
     remaining = iter(rows)
     while batch := list(itertools.islice(remaining, batch_size)):
         empty = {name: np.zeros_like(feature) for name, feature in batch[0].items()}
@@ -222,7 +222,9 @@ def held_out_rows(
       UserError: the documents hold no text; DamagedDataError: they cannot be read.
     """
     rows: list[Features] = []
-    for group, texts in enumerate(_groups(documents, groups_tokens, max_rows * max(objective.lengths.values()))):
+    for group, texts in enumerate(
+        _groups(documents, groups_tokens, max_rows * max(objective.lengths.values()))
+    ):
         made = objective(texts, generator(seed, HELD_OUT, group), vocabulary)
         num_rows = len(next(iter(made.values()))) if made else 0
         ids = ids_of_rows(0, 0, group, num_rows)

@@ -63,4 +63,6 @@ class Quarantine:
                 f"{what.rstrip('.')}; it was tried {_ATTEMPTS} times, and {allowed}: mend the data, or raise "
                 "--max_damaged_blocks to leave such blocks out."
             )
-        self._note(f"left out after {_ATTEMPTS} attempts, {len(self._damaged)} of at most {self._budget}: {what}")
+        self._note(
+            f"left out after {_ATTEMPTS} attempts, {len(self._damaged)} of at most {self._budget}: {what}"
+        )

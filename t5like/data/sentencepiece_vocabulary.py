@@ -34,7 +34,7 @@ _MIN_SIZE = 4  # padding, end mark, unknown and one piece of text
 _NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
 
 # Unigram training is linear in the text, some 3 s a megabyte; what comes later hardly moves the pieces.
-_MAX_TRAINING_CHARACTERS = 20_000_000
+MAX_TRAINING_CHARACTERS = 20_000_000
 _MAX_LINE_CHARACTERS = 4096
 _MAX_BYTES_PER_CHARACTER = 4
 
@@ -231,7 +231,7 @@ def _training_lines(documents: Iterable[str]) -> Iterator[str]:
             if not part.isspace():
                 yield part
                 num_characters += len(part)
-        if num_characters >= _MAX_TRAINING_CHARACTERS:
+        if num_characters >= MAX_TRAINING_CHARACTERS:
             return
 
 

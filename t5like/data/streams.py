@@ -152,7 +152,11 @@ class TextStream:
                 documents.append(ids)
                 num_tokens, record = num_tokens + len(ids), record + 1
                 if num_tokens >= self._group_tokens:
-                    self._reader = turn, record, reader  # a compressed file is not read again from its beginning
+                    self._reader = (
+                        turn,
+                        record,
+                        reader,
+                    )  # a compressed file is not read again from its beginning
                     break
             else:
                 turn, record = turn + 1, 0
