@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_json
@@ -52,8 +54,8 @@ class Pretrain(TrainingConfig):
     data: str = EMBEDDED
     """Text to train on: embedded; a file, folder or glob of text, .jsonl, .parquet, .arrow, .tfrecord or .array_record,
     here or at a URL such as gs://...; or tfds:name."""
-    mixture: Mixture | None = None
-    """Several texts and how much of each, in place of `data`."""
+    mixture: tyro.conf.Fixed[Mixture | None] = None
+    """Several texts and how much of each, in place of `data`; for config files."""
     validation_data: str | None = None
     """Held-out text, as `data`; None takes the data's own validation split, or holds out one block in fifty."""
     text_field: str = "text"

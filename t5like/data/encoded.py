@@ -26,24 +26,32 @@ class Encoded:
           DamagedDataError: as the source raises it, after what comes before the damage; or a text is none that a
             vocabulary can encode.
         """
+        for texts in self._batches(block, start):
+            yield from self._encode(texts, block, start)
+            start += len(texts)
+
+    def _batches(self, block: int, start: int) -> Iterator[list[str]]:
+        """Yields the texts some at a time; those before damage too, and then raises."""
         texts: list[str] = []
         num_characters = 0
+        damage = None
         try:
             for text in self._source.read(block, start):
                 texts.append(text)
                 num_characters += len(text)
                 if num_characters >= _BATCH_CHARACTERS:
-                    yield from self._encode(texts, block, start)
-                    start += len(texts)
+                    yield texts
                     texts, num_characters = [], 0
-        except DamagedDataError:
-            yield from self._encode(texts, block, start)
-            raise
-        yield from self._encode(texts, block, start)
+        except DamagedDataError as error:
+            damage = error
+        if texts:
+            yield texts
+        if damage is not None:
+            raise damage
 
     def _encode(self, texts: list[str], block: int, start: int) -> Iterator[np.ndarray]:
         try:
-            encoded = self._vocabulary.encode_documents(texts) if texts else []
+            encoded = self._vocabulary.encode_documents(texts)
         except UserError as error:
             for number, text in enumerate(texts):  # one by one, to find the one at fault
                 try:

@@ -65,16 +65,13 @@ def pretraining_batches(
 ) -> grain.DatasetIterator[Features]:
     """Returns an endless iterator of this host's rows of batches [batch_size, ...] that an objective makes of text.
 
-    Each epoch of a component has each of its documents once. Which documents a row is of is said by `example_ids`,
-    see `t5like.data.example_ids`.
+    Each epoch of a component has each of its documents once; `example_ids` say where a row is from.
 
     Args:
-      components: documents of ids in blocks, read when they are due.
-      shares: of the rows, for each component.
+      components: documents of ids in blocks, read when due; `shares` of the rows are of each.
       packs_rows: put several examples in a row as far as they fit; the objective then should not join documents.
       host: whose rows; the batches of all hosts, one after another, are the global batch.
-      max_damaged_blocks: blocks that may be left out because they cannot be read.
-      note: told of each of these.
+      max_damaged_blocks: blocks that may be left out because they cannot be read; `note` is told of each.
       groups_tokens: tokens that are shuffled at a time, in all lanes together.
 
     Raises:
@@ -85,11 +82,9 @@ def pretraining_batches(
         raise UserError(
             f"A mixture of {len(components)} components is too large; {MAX_COMPONENTS} can be mixed."
         )
-    num_lanes = count_lanes(batch_size, min(component.num_blocks for component in components))
-    orders = [
-        EpochOrder(component.num_blocks, seed=seed, component=number)
-        for number, component in enumerate(components)
-    ]
+    sizes = [component.num_blocks for component in components]
+    num_lanes = count_lanes(batch_size, min(sizes))
+    orders = [EpochOrder(size, seed=seed, component=number) for number, size in enumerate(sizes)]
     quarantine = Quarantine(max_damaged_blocks, note)
 
     def make_stream(number: int, share: Share) -> Stream:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from t5like.errors import DamagedDataError
 
 _ATTEMPTS = 3
-_PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 0.5
 
 Record = TypeVar("Record", covariant=True)
 
@@ -24,15 +24,14 @@ class Blocks(Protocol[Record]):
 class Quarantine:
     """Leaves out what stays unreadable, as long as there is not too much of it."""
 
-    def __init__(self, budget: int, note: Callable[[str], None], *, pause_seconds: float = _PAUSE_SECONDS):
+    def __init__(self, budget: int, note: Callable[[str], None]) -> None:
         """Nothing is left out yet.
 
         Args:
           budget: blocks that may be left out before the run ends.
           note: told of each of them, in a sentence.
-          pause_seconds: wait before the second attempt, and twice that before the third.
         """
-        self._budget, self._note, self._pause_seconds = budget, note, pause_seconds
+        self._budget, self._note = budget, note
         self._damaged: set[str] = set()
 
     def read(self, blocks: Blocks[Record], block: int, start: int) -> Iterator[Record]:
@@ -52,11 +51,13 @@ class Quarantine:
                 if attempt == _ATTEMPTS:
                     self._leave_out(str(error))
                     return
-            time.sleep(self._pause_seconds * attempt)
+            time.sleep(PAUSE_SECONDS * attempt)
             attempt += 1
 
     def _leave_out(self, what: str) -> None:
-        self._damaged.add(what)  # a set, because the next epoch meets the same damage
+        if what in self._damaged:  # the next epoch meets the same damage
+            return
+        self._damaged.add(what)
         if len(self._damaged) > self._budget:
             allowed = f"max_damaged_blocks allows {self._budget}" if self._budget else "none may be left out"
             raise DamagedDataError(

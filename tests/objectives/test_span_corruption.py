@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from t5like.batch import SpecialTokens
 from t5like.errors import UserError
-from t5like.objectives.span_corruption import SpanCorruption, corrupt, rebuild
+from t5like.objectives.chunks import Chunks
+from t5like.objectives.span_corruption import SpanCorruption
+from t5like.objectives.spans import corrupt, count_noise, noise_masks, rebuild
 
 SHARED = (pathlib.Path(__file__).resolve().parents[2] / "../shared/data").resolve()
 VECTORS = SHARED / "t5_span_corruption_vectors"
@@ -25,6 +28,12 @@ needs_vectors = pytest.mark.skipif(
 EOS = 1
 SENTINELS = np.arange(32099, 31999, -1, dtype=np.int32)
 SPECIAL = SpecialTokens(EOS, SENTINELS)
+
+
+class _Vocabulary(NamedTuple):
+    special_tokens: SpecialTokens
+
+
 MANY_SENTINELS = np.arange(60000, 50000, -1, dtype=np.int32)
 
 objectives = st.builds(
@@ -38,6 +47,34 @@ objectives = st.builds(
 
 def _tokens(length: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(2, 32000, length).astype(np.int32)
+
+
+def _one(length: int) -> np.ndarray:
+    """Lengths of one chunk, or none where it would be empty."""
+    return np.array([length] if length else [], np.int64)
+
+
+def _row(
+    objective: SpanCorruption, tokens: np.ndarray, rng: np.random.Generator, special: SpecialTokens = SPECIAL
+) -> dict[str, np.ndarray]:
+    """The single row that a chunk makes."""
+    rows = objective([tokens], rng, _Vocabulary(special))
+    return {name: row for name, (row,) in rows.items()}
+
+
+def _mask(objective: SpanCorruption, length: int, rng: np.random.Generator) -> np.ndarray:
+    """The mask of one chunk."""
+    lengths = _one(length)
+    counts = count_noise(lengths, objective.noise_density, objective.mean_span_length)
+    return noise_masks(lengths, counts, rng, random_roll=objective.random_roll)
+
+
+def _corrupt(
+    tokens: np.ndarray, mask: np.ndarray, sentinels: np.ndarray = SENTINELS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of one chunk."""
+    inputs, targets = corrupt(Chunks(tokens, _one(len(tokens))), mask, sentinels)
+    return inputs.tokens, targets.tokens
 
 
 def _runs(mask: np.ndarray) -> list[tuple[bool, int]]:
@@ -79,7 +116,7 @@ def test_full_row_is_the_longest_that_fits(objective):
     special = SpecialTokens(EOS, MANY_SENTINELS)
     longest = 0
     for seed in range(10):
-        row = objective(_tokens(objective.tokens_length), np.random.default_rng(seed), special)
+        row = _row(objective, _tokens(objective.tokens_length), np.random.default_rng(seed), special)
         assert np.count_nonzero(row["encoder_input_tokens"] == EOS) == 1  # so nothing was trimmed
         assert np.count_nonzero(row["decoder_target_tokens"] == EOS) == 1
         longest = max(longest, int(row["encoder_segment_ids"].sum()))
@@ -91,10 +128,10 @@ def test_full_row_is_the_longest_that_fits(objective):
 @settings(deadline=None, max_examples=50)
 @given(objective=objectives, share=st.floats(0.0, 1.0))
 def test_shorter_chunks_fit_too(objective, share):
-    length = round(share * objective.tokens_length)
+    length = max(1, round(share * objective.tokens_length))
     tokens = _tokens(length)
     special = SpecialTokens(EOS, MANY_SENTINELS)
-    row = objective(tokens, np.random.default_rng(0), special)
+    row = _row(objective, tokens, np.random.default_rng(0), special)
     sides = []
     for tokens_name, segments_name in (
         ("encoder_input_tokens", "encoder_segment_ids"),
@@ -106,10 +143,35 @@ def test_shorter_chunks_fit_too(objective, share):
     np.testing.assert_array_equal(rebuild(*sides, MANY_SENTINELS), tokens)
 
 
-def test_longer_chunks_are_refused():
-    objective = SpanCorruption(inputs_length=16)
-    with pytest.raises(ValueError, match="do not fit"):
-        objective(_tokens(objective.tokens_length + 1), np.random.default_rng(0), SPECIAL)
+def test_documents_are_joined_or_cut_each_for_itself():
+    documents = [_tokens(5, 1), _tokens(0), _tokens(40, 2), _tokens(1, 3)]
+    for joins, expected in ((True, [22, 22, 2]), (False, [5, 22, 18, 1])):
+        objective = SpanCorruption(inputs_length=20, noise_density=0.2, joins_documents=joins)
+        assert objective.tokens_length == 22
+        rows = objective(documents, np.random.default_rng(0), _Vocabulary(SPECIAL))
+        chunks = []
+        for row in range(len(expected)):
+            inputs, targets = (
+                rows[tokens][row][rows[is_real][row] == 1][:-1]
+                for tokens, is_real in (
+                    ("encoder_input_tokens", "encoder_segment_ids"),
+                    ("decoder_target_tokens", "decoder_segment_ids"),
+                )
+            )
+            chunks.append(rebuild(inputs, targets, SENTINELS))
+        assert [len(chunk) for chunk in chunks] == expected
+        assert len(rows["encoder_input_tokens"]) == len(expected)
+        np.testing.assert_array_equal(np.concatenate(chunks), np.concatenate(documents))
+
+
+@pytest.mark.parametrize("documents", [[], [_tokens(0)], [_tokens(0), _tokens(0)]])
+@pytest.mark.parametrize("joins", [True, False])
+def test_no_tokens_make_no_rows(documents, joins):
+    objective = SpanCorruption(inputs_length=20, joins_documents=joins)
+    rows = objective(documents, np.random.default_rng(0), _Vocabulary(SPECIAL))
+    assert {name: feature.shape for name, feature in rows.items()} == {
+        name: (0, 20 if name.startswith("encoder") else objective.targets_length) for name in rows
+    }
 
 
 @pytest.mark.parametrize(
@@ -134,7 +196,7 @@ def test_values_out_of_range_are_refused(values, named):
 @settings(deadline=None, max_examples=50)
 @given(objective=objectives, length=st.integers(2, 400), seed=st.integers(0, 2**32 - 1))
 def test_mask_has_the_counts_of_the_law(objective, length, seed):
-    mask = objective.noise_span_mask(length, np.random.default_rng(seed))
+    mask = _mask(objective, length, np.random.default_rng(seed))
     num_noise, num_spans = objective.noise_counts(length)
     assert mask.shape == (length,)
     assert mask.dtype == bool
@@ -153,8 +215,8 @@ def test_worked_example_of_a_mask_is_one_of_those_drawn():
     plain = SpanCorruption(noise_density=0.4, mean_span_length=2.0)
     rolled = SpanCorruption(noise_density=0.4, mean_span_length=2.0, random_roll=True)
     assert plain.noise_counts(10) == (4, 2)
-    assert [0, 0, 0, 0, 1, 0, 0, 1, 1, 1] in [plain.noise_span_mask(10, rng).tolist() for _ in range(500)]
-    assert [1, 1, 0, 0, 0, 0, 1, 0, 0, 1] in [rolled.noise_span_mask(10, rng).tolist() for _ in range(2000)]
+    assert [0, 0, 0, 0, 1, 0, 0, 1, 1, 1] in [_mask(plain, 10, rng).tolist() for _ in range(500)]
+    assert [1, 1, 0, 0, 0, 0, 1, 0, 0, 1] in [_mask(rolled, 10, rng).tolist() for _ in range(2000)]
 
 
 def test_noise_counts_round_halves_to_even():
@@ -168,7 +230,7 @@ def test_noise_counts_round_halves_to_even():
 
 @pytest.mark.parametrize("length", [0, 1])
 def test_shortest_masks_are_cut_from_that_of_two(length):
-    mask = SpanCorruption().noise_span_mask(length, np.random.default_rng(0))
+    mask = _mask(SpanCorruption(), length, np.random.default_rng(0))
     np.testing.assert_array_equal(mask, [False, True][:length])
 
 
@@ -176,7 +238,7 @@ def test_every_mask_is_equally_likely():
     # 8 tokens, 4 of them noise in 2 spans: 3 ways to part the noise times 3 to part the rest.
     objective = SpanCorruption(noise_density=0.5, mean_span_length=2.0)
     rng = np.random.default_rng(0)
-    counts = collections.Counter(objective.noise_span_mask(8, rng).tobytes() for _ in range(9000))
+    counts = collections.Counter(_mask(objective, 8, rng).tobytes() for _ in range(9000))
     assert len(counts) == 9
     assert scipy.stats.chisquare(list(counts.values())).pvalue > 0.001
 
@@ -185,7 +247,7 @@ def test_noise_and_rest_are_parted_independently():
     # 12 tokens, 6 of them noise in 3 spans: 10 x 10 equally likely masks.
     objective = SpanCorruption(noise_density=0.5, mean_span_length=2.0)
     rng = np.random.default_rng(1)
-    counts = collections.Counter(objective.noise_span_mask(12, rng).tobytes() for _ in range(20000))
+    counts = collections.Counter(_mask(objective, 12, rng).tobytes() for _ in range(20000))
     assert len(counts) == 100
     assert scipy.stats.chisquare(list(counts.values())).pvalue > 0.001
 
@@ -193,7 +255,7 @@ def test_noise_and_rest_are_parted_independently():
 def test_rolled_mask_hides_every_place_equally_often():
     objective = SpanCorruption(noise_density=0.25, mean_span_length=2.0, random_roll=True)
     rng = np.random.default_rng(0)
-    hidden = sum(objective.noise_span_mask(16, rng).astype(int) for _ in range(8000))
+    hidden = sum(_mask(objective, 16, rng).astype(int) for _ in range(8000))
     expected = 8000 * 4 / 16
     # The places of one mask depend on one another; four standard deviations of a place suffice.
     assert np.all(np.abs(hidden - expected) < 4 * np.sqrt(8000 * 0.25 * 0.75))
@@ -206,7 +268,7 @@ def test_worked_example():
     tokens = np.arange(11, 19, dtype=np.int32)
     mask = np.array([0, 0, 1, 1, 0, 0, 0, 1], bool)
     sentinels = np.array([99, 98, 97], np.int32)
-    inputs, targets = corrupt(tokens, mask, sentinels)
+    inputs, targets = _corrupt(tokens, mask, sentinels)
     assert inputs.tolist() == [11, 12, 99, 15, 16, 17, 98]
     assert targets.tolist() == [99, 13, 14, 98, 18]
     assert inputs.dtype == targets.dtype == np.int32
@@ -216,7 +278,7 @@ def test_worked_example():
 def test_noise_may_come_first():
     tokens = np.arange(11, 17, dtype=np.int32)
     sentinels = np.array([99, 98, 97], np.int32)
-    inputs, targets = corrupt(tokens, np.array([1, 1, 0, 0, 1, 0], bool), sentinels)
+    inputs, targets = _corrupt(tokens, np.array([1, 1, 0, 0, 1, 0], bool), sentinels)
     assert inputs.tolist() == [99, 13, 14, 98, 16]
     assert targets.tolist() == [11, 12, 99, 15, 98]
     assert rebuild(inputs, targets, sentinels).tolist() == tokens.tolist()
@@ -226,7 +288,7 @@ def test_noise_may_come_first():
 @given(mask=st.lists(st.booleans(), max_size=40))
 def test_any_mask_can_be_undone(mask):
     tokens = _tokens(len(mask))
-    inputs, targets = corrupt(tokens, np.array(mask, bool), SENTINELS)
+    inputs, targets = _corrupt(tokens, np.array(mask, bool), SENTINELS)
     np.testing.assert_array_equal(rebuild(inputs, targets, SENTINELS), tokens)
     for side, value in ((inputs, True), (targets, False)):
         used = side[np.isin(side, SENTINELS)]
@@ -239,8 +301,8 @@ def test_any_mask_can_be_undone(mask):
 def test_corruption_can_be_undone(objective, length, seed):
     tokens = _tokens(length, seed)
     untouched = tokens.copy()
-    mask = objective.noise_span_mask(length, np.random.default_rng(seed))
-    inputs, targets = corrupt(tokens, mask, MANY_SENTINELS)
+    mask = _mask(objective, length, np.random.default_rng(seed))
+    inputs, targets = _corrupt(tokens, mask, MANY_SENTINELS)
     np.testing.assert_array_equal(rebuild(inputs, targets, MANY_SENTINELS), tokens)
     np.testing.assert_array_equal(tokens, untouched)
 
@@ -270,7 +332,7 @@ def test_rebuilding_inverts_corruption_and_refuses_the_rest(inputs, targets):
     for order in set(itertools.permutations([7] * inputs.count(7) + [8] * targets.count(8))):
         tokens = np.array(order, np.int32)
         num_runs = max(len(_runs(tokens == 8)) // 2, 1)
-        sides = corrupt(tokens, tokens == 8, np.arange(99, 99 - num_runs - 1, -1, dtype=np.int32))
+        sides = _corrupt(tokens, tokens == 8, np.arange(99, 99 - num_runs - 1, -1, dtype=np.int32))
         if [side.tolist() for side in sides] == [inputs, targets]:
             origins.append(tokens.tolist())
     try:
@@ -287,7 +349,7 @@ def test_rebuilding_inverts_corruption_and_refuses_the_rest(inputs, targets):
 def test_row_is_a_function_of_tokens_and_generator():
     objective = SpanCorruption(inputs_length=64)
     tokens = _tokens(objective.tokens_length)
-    first, again, other = (objective(tokens, np.random.default_rng(seed), SPECIAL) for seed in (5, 5, 6))
+    first, again, other = (_row(objective, tokens, np.random.default_rng(seed)) for seed in (5, 5, 6))
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
     assert not np.array_equal(first["encoder_input_tokens"], other["encoder_input_tokens"])
@@ -295,7 +357,7 @@ def test_row_is_a_function_of_tokens_and_generator():
 
 def test_row_ends_both_sides_with_the_end_mark():
     objective = SpanCorruption(inputs_length=128)
-    row = objective(_tokens(objective.tokens_length), np.random.default_rng(0), SPECIAL)
+    row = _row(objective, _tokens(objective.tokens_length), np.random.default_rng(0))
     assert row["encoder_input_tokens"].shape == (128,)
     assert row["decoder_target_tokens"].shape == (29,)
     assert row["encoder_input_tokens"][-1] == EOS
@@ -309,24 +371,24 @@ def test_too_few_sentinels_are_reported_at_start_up():
     objective = SpanCorruption(inputs_length=2048)
     assert objective.num_sentinels_needed == 114
     with pytest.raises(UserError, match="up to 114 spans, but the vocabulary has 100 sentinels"):
-        objective.check(SPECIAL)
-    objective.check(SpecialTokens(EOS, MANY_SENTINELS[:114]))
-    SpanCorruption(inputs_length=1024).check(SPECIAL)
+        objective.check(_Vocabulary(SPECIAL))
+    objective.check(_Vocabulary(SpecialTokens(EOS, MANY_SENTINELS[:114])))
+    SpanCorruption(inputs_length=1024).check(_Vocabulary(SPECIAL))
 
 
 def test_too_few_sentinels_are_reported_by_the_row():
     objective = SpanCorruption(inputs_length=64)
     special = SpecialTokens(EOS, SENTINELS[: objective.num_sentinels_needed - 1])
     with pytest.raises(UserError, match="sentinels"):
-        objective(_tokens(objective.tokens_length), np.random.default_rng(0), special)
+        _row(objective, _tokens(objective.tokens_length), np.random.default_rng(0), special)
 
 
 @settings(deadline=None, max_examples=50)
 @given(objective=objectives, seed=st.integers(0, 2**32 - 1))
 def test_checked_vocabulary_is_large_enough(objective, seed):
     special = SpecialTokens(EOS, MANY_SENTINELS[: objective.num_sentinels_needed])
-    objective.check(special)
-    objective(_tokens(objective.tokens_length), np.random.default_rng(seed), special)
+    objective.check(_Vocabulary(special))
+    _row(objective, _tokens(objective.tokens_length), np.random.default_rng(seed), special)
 
 
 # --- the reference pipeline
@@ -349,11 +411,11 @@ def _reference_examples() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _our_examples(objective: SpanCorruption, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Our rows over the same documents, end marks taken off."""
-    documents, rng, examples = _documents(), np.random.default_rng(seed), []
-    for start in range(0, len(documents), objective.tokens_length):
-        row = objective(documents[start : start + objective.tokens_length], rng, SPECIAL)
-        inputs = row["encoder_input_tokens"][row["encoder_segment_ids"] == 1]
-        targets = row["decoder_target_tokens"][row["decoder_segment_ids"] == 1]
+    rows = objective([_documents()], np.random.default_rng(seed), _Vocabulary(SPECIAL))
+    examples = []
+    for row in range(len(rows["encoder_input_tokens"])):
+        inputs = rows["encoder_input_tokens"][row][rows["encoder_segment_ids"][row] == 1]
+        targets = rows["decoder_target_tokens"][row][rows["decoder_segment_ids"][row] == 1]
         assert inputs[-1] == targets[-1] == EOS
         examples.append((inputs[:-1], targets[:-1]))
     return examples

@@ -1,0 +1,66 @@
+"""What cannot be read is tried again, left out within a budget, and ends the run beyond it."""
+
+import pytest
+
+from t5like.data import quarantine as quarantine_module
+from t5like.data.quarantine import Quarantine
+from t5like.errors import DamagedDataError
+from tests.data.fakes import Damaged, Documents
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    monkeypatch.setattr(quarantine_module, "PAUSE_SECONDS", 0.0)
+
+
+def _read(documents, *, budget, notes=None, quarantine=None):
+    quarantine = quarantine or Quarantine(budget, (notes if notes is not None else []).append)
+    return [
+        ids.tolist() for block in range(documents.num_blocks) for ids in quarantine.read(documents, block, 0)
+    ]
+
+
+def test_a_fault_that_passes_leaves_no_trace():
+    notes = []
+    documents = Damaged([3, 2, 4], block=0, record=1, attempts=2)
+    assert _read(documents, budget=0, notes=notes) == [d.tolist() for d in Documents([3, 2, 4]).documents]
+    assert notes == []
+
+
+def test_faults_that_pass_may_come_often():
+    class Flaky(Documents):
+        def read(self, block, start=0):
+            yield from list(super().read(block, start))[:1]
+            if start + 1 < self.per_block:
+                raise DamagedDataError("a reset connection")
+
+    documents = Flaky([1] * 12, per_block=6)
+    assert len(_read(documents, budget=0)) == 12
+
+
+def test_within_the_budget_the_rest_of_the_block_is_left_out_and_named():
+    notes = []
+    documents = Damaged([3, 2, 4, 1, 2], block=0, record=1)
+    kept = _read(documents, budget=1, notes=notes)
+    assert kept == [d.tolist() for n, d in enumerate(Documents([3, 2, 4, 1, 2]).documents) if n != 1]
+    assert notes == ["left out after 3 attempts, 1 of at most 1: a.txt, record 1: torn"]
+
+
+def test_the_same_damage_counts_once():
+    quarantine = Quarantine(1, lambda note: None)
+    documents = Damaged([3, 2], block=0, record=1)
+    for _ in range(3):
+        assert _read(documents, budget=1, quarantine=quarantine) == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [(0, "a.txt, record 1: torn; it was tried 3 times, and none may be left out"), (1, "allows 1")],
+)
+def test_beyond_the_budget_the_run_ends_with_its_own_exit_code(budget, says):
+    quarantine = Quarantine(budget, lambda note: None)
+    if budget:
+        _read(Damaged([1], block=0, record=0), budget=budget, quarantine=quarantine)
+    with pytest.raises(DamagedDataError, match=says) as raised:
+        _read(Damaged([3, 2], block=0, record=1), budget=budget, quarantine=quarantine)
+    assert raised.value.exit_code == 3
