@@ -189,7 +189,8 @@ def test_help_lists_every_field_as_it_is_given(capsys: pytest.CaptureFixture[str
         given_arguments("--help")
     assert not stopped.value.code
     printed = capsys.readouterr().out
-    assert all(f"--{path}" in printed for path in field_paths(CONFIG))
+    only_in_files = {"mixture"}  # no text of the command line makes one
+    assert all(f"--{path}" in printed for path in set(field_paths(CONFIG)) - only_in_files)
 
 
 def parse(*argv: str) -> tuple[Pretrain, Any]:
