@@ -10,20 +10,26 @@ alone those that begin with `decoder_`, an encoder-decoder both:
     decoder_target_tokens    [batch, targets_length]   int32    ids, the padding id where padded
     decoder_segment_ids      [batch, targets_length]   int32    1 on real tokens, 0 where padded
     decoder_loss_weights     [batch, targets_length]   float32  1 where the loss counts
+    encoder_target_tokens    [batch, inputs_length]    int32    of an encoder alone: what is under the masks
+    encoder_loss_weights     [batch, inputs_length]    float32  of an encoder alone: 1 where the loss counts
+    next_sentence_labels     [batch]                   int32    of pairs: 0 if the second text follows the first, 1 if not
     example_ids              [batch]                   int64    which examples these rows are; stays on the host
 
 and, where there is a use for them,
 
     encoder_token_types      [batch, inputs_length]    int32    0 on the first text of a pair, 1 on the second; absent: 0
-    encoder_positions        [batch, inputs_length]    int32    of learned positions, where rows are packed; absent: the
-    decoder_positions        [batch, targets_length]   int32      place in the row, counted as the family does
+    encoder_positions        [batch, inputs_length]    int32    of learned positions, from 0 in each segment; absent:
+    decoder_positions        [batch, targets_length]   int32      counted as the family does
     decoder_causal_attention [batch, targets_length]   int32    1 on a prefix whose tokens see one another; absent: none
+
+Packed rows hold several examples, whose tokens have the segment ids 1, 2, 3, ... on both sides and see no others.
 
 Attention masks come from the segment ids alone, never from the token ids: a padding id may be a token as well. T5
 pads with 0 and starts the decoder with it; what other families do is in their `SpecialTokens`.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -160,3 +166,8 @@ def _fill_rows(
 def without_ids(batch: Features) -> Features:
     """Returns the features of a batch that go to the devices."""
     return {name: array for name, array in batch.items() if name != EXAMPLE_IDS}
+
+
+def trained_stack(features: Iterable[str]) -> Literal["encoder", "decoder"]:
+    """Returns the stack that has targets, by the names of a batch's features: the decoder where there is one."""
+    return "decoder" if "decoder_target_tokens" in features else "encoder"

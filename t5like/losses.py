@@ -1,27 +1,96 @@
-"""Loss functions: sums over tokens and the weight to divide them by, never means.
+"""Loss functions: sums over what is predicted and the weight to divide them by, never means.
 
 Sums add up over microbatches and hosts; a mean of means would weigh short batches like long ones.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from t5like.batch import trained_stack
 
-class TokenLoss(NamedTuple):
-    """Sums over the tokens of a batch, scalars float32; divide each by `weight` once, at the very end."""
+TOKEN, NEXT_SENTENCE = "token", "next_sentence"
+"""What may be predicted: the tokens of a row, and whether the second text of a pair follows the first."""
+
+
+class Targets(NamedTuple):
+    """What a batch asks for, [batch, length] or [batch]."""
+
+    ids: jax.Array  # int32
+    weights: jax.Array  # float32, 0 where nothing is asked
+
+
+class LossSums(NamedTuple):
+    """Sums over the tokens or rows of a batch, scalars float32; divide each by `weight` once."""
 
     cross_entropy: jax.Array  # nats
     z_loss: jax.Array
-    num_correct: jax.Array  # weighted count of tokens whose own logit is the largest
+    num_correct: jax.Array  # weighted count of those whose own logit is the largest
     weight: jax.Array
 
     @property
     def total(self) -> jax.Array:
         """What is minimised: cross-entropy and z-loss."""
         return self.cross_entropy + self.z_loss
+
+
+def targets_of(batch: Mapping[str, jax.Array]) -> dict[str, Targets]:
+    """Returns what is to be predicted from a batch: by name, tokens and where there are pairs their order.
+
+    A pair counts once, whatever its length; a row of padding alone, the filling of a last batch, for nothing.
+    """
+    stack = trained_stack(batch)
+    targets = {TOKEN: Targets(batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"])}
+    if "next_sentence_labels" in batch:
+        is_pair = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1)
+        targets[NEXT_SENTENCE] = Targets(batch["next_sentence_labels"], is_pair.astype(jnp.float32))
+    return targets
+
+
+def target_weights(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns by name how much there is to predict from a batch: tokens, pairs; what mean losses are divided by."""
+    return {name: jnp.sum(targets.weights) for name, targets in targets_of(batch).items()}
+
+
+def divisor(weight: jax.Array) -> jax.Array:
+    """Returns what sums of this weight are divided by: the weight, or 1 where it is 0 and the sums are too."""
+    return weight + (weight == 0)
+
+
+def summed_losses(
+    logits: Mapping[str, jax.Array],
+    batch: Mapping[str, jax.Array],
+    *,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> dict[str, LossSums]:
+    """Returns by name the sums over all that is predicted from a batch; z-loss and smoothing are of tokens alone.
+
+    Args:
+      logits: by name, as `Transformer.predictions` gives them.
+    """
+    losses = {}
+    for name, (ids, weights) in targets_of(batch).items():
+        settings = {"z_loss": z_loss, "label_smoothing": label_smoothing} if name == TOKEN else {}
+        losses[name] = token_cross_entropy(logits[name], ids, weights, **settings)
+    return losses
+
+
+def loss_metrics(losses: Mapping[str, LossSums]) -> dict[str, jax.Array]:
+    """Returns the means that are logged and reported: nats and share of right predictions; 0 where nothing is asked.
+
+    Args:
+      losses: by name; of jax or of numpy, which stays float64.
+    """
+    metrics = {}
+    for name, loss in losses.items():
+        weight = divisor(loss.weight)
+        metrics["nats_per_token" if name == TOKEN else f"{name}_nats"] = loss.cross_entropy / weight
+        metrics[f"{name}_accuracy"] = loss.num_correct / weight
+    return metrics
 
 
 def token_cross_entropy(
@@ -31,20 +100,20 @@ def token_cross_entropy(
     *,
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
-) -> TokenLoss:
-    """Returns the weighted sums of cross-entropy and z-loss over all tokens.
+) -> LossSums:
+    """Returns the weighted sums of cross-entropy and z-loss over all tokens, or over whatever else there are logits of.
 
     With p = softmax(logits) and Z its normaliser, a token costs `-log p[target]` nats, plus `z_loss * log(Z)**2`,
     which keeps log Z near 0. With label smoothing s the target is (1 - s) on its own id and s / (vocab - 1) on
     each other, less that distribution's entropy, so that a perfect prediction costs nothing.
 
     Args:
-      logits: [batch, length, vocab] float32.
-      targets: [batch, length] int32.
-      weights: [batch, length] float32, 0 where a token does not count.
+      logits: [..., vocab] float32.
+      targets: [...] int32.
+      weights: [...] float32, 0 where a token does not count.
     """
     cross_entropy, log_z, target_is_best = _cross_entropy(logits, targets, label_smoothing)
-    return TokenLoss(
+    return LossSums(
         cross_entropy=jnp.sum(cross_entropy * weights),
         z_loss=z_loss * jnp.sum(jnp.square(log_z) * weights),
         num_correct=jnp.sum(target_is_best * weights),
@@ -56,7 +125,7 @@ def token_cross_entropy(
 def _cross_entropy(
     logits: jax.Array, targets: jax.Array, label_smoothing: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns cross-entropy, log Z and whether the target has the largest logit, each [batch, length]."""
+    """Returns cross-entropy, log Z and whether the target has the largest logit, each [...]."""
     return _cross_entropy_forward(logits, targets, label_smoothing)[0]
 
 
@@ -81,7 +150,7 @@ def _cross_entropy_forward(logits: jax.Array, targets: jax.Array, label_smoothin
 
 
 def _cross_entropy_backward(label_smoothing: float, residuals, gradients):  # type: ignore[no-untyped-def]
-    # By hand because autodiff of the gather above is a scatter into a [batch, length, vocab] of zeros: slow
+    # By hand because autodiff of the gather above is a scatter into zeros as large as the logits: slow
     # everywhere. This is one pass: softmax times a scale, less the target distribution.
     logits, targets, log_z = residuals
     of_cross_entropy, of_log_z, _ = gradients

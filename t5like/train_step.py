@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5like.losses import TokenLoss
+from t5like.losses import TOKEN, LossSums, divisor, loss_metrics, target_weights
 
 PyTree = Any
 Batch = dict[str, jax.Array]
-LossFunction = Callable[[PyTree, Batch, jax.Array | None], TokenLoss]
-"""(params, batch, dropout_key) -> sums over the batch."""
+Losses = dict[str, LossSums]
+LossFunction = Callable[[PyTree, Batch, jax.Array | None], Losses]
+"""(params, batch, dropout_key) -> sums over all that is predicted from the batch, named as in `target_weights`."""
 
 
 class TrainState(NamedTuple):
@@ -36,29 +37,37 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the next state and the metrics of this update, scalars float32.
 
-    Gradients of loss sums are added up over the microbatches and divided once: by the number of target tokens,
-    or by `loss_normalizing_factor` where given (233,472 for checkpoints of the original T5 code).
+    What is minimised is the mean loss of the target tokens or, with `loss_normalizing_factor`, their sum divided by
+    that (233,472 for checkpoints of the original T5 code); and beside it, of pairs of texts, the mean loss over pairs.
     """
     # The key is a function of the step alone: a resumed run draws what a straight one would have.
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
-    gradients, loss = accumulate_gradients(loss_function, state.params, batch, dropout_key, num_microbatches)
-    normalizer = loss_normalizing_factor or jnp.maximum(loss.weight, 1.0)
-    gradients = jax.tree.map(lambda g: g / normalizer, gradients)
+    # Known before anything is computed, so that each microbatch divides by what the whole batch holds.
+    normalizers = {name: divisor(weight) for name, weight in target_weights(batch).items()}
+    if loss_normalizing_factor is not None:
+        normalizers[TOKEN] = jnp.asarray(loss_normalizing_factor, jnp.float32)
+    gradients, losses = accumulate_gradients(
+        loss_function, state.params, batch, dropout_key, num_microbatches, normalizers
+    )
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    num_tokens = jnp.maximum(loss.weight, 1.0)
     metrics = {
-        "loss": loss.total / normalizer,
-        "nats_per_token": loss.cross_entropy / num_tokens,
-        "z_loss": loss.z_loss / num_tokens,
-        "token_accuracy": loss.num_correct / num_tokens,
+        "loss": total_loss(losses, normalizers),
+        **loss_metrics(losses),
+        "z_loss": losses[TOKEN].z_loss / divisor(losses[TOKEN].weight),
         "learning_rate": learning_rate(state.step),
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),
-        "target_tokens": loss.weight,
+        "target_tokens": losses[TOKEN].weight,
         "real_tokens": real_tokens(batch),
     }
     return TrainState(state.step + 1, params, optimizer_state), metrics
+
+
+def total_loss(losses: Losses, normalizers: dict[str, jax.Array]) -> jax.Array:
+    """Returns the sum of all losses, each divided by its normalizer."""
+    means = (loss.total / normalizers[name] for name, loss in losses.items())
+    return sum(means, start=jnp.zeros((), jnp.float32))
 
 
 def real_tokens(batch: Batch) -> jax.Array:
@@ -69,20 +78,28 @@ def real_tokens(batch: Batch) -> jax.Array:
 
 
 def accumulate_gradients(
-    loss_function: LossFunction, params: PyTree, batch: Batch, dropout_key: jax.Array, num_microbatches: int
-) -> tuple[PyTree, TokenLoss]:
-    """Returns the gradients of the summed loss over the whole batch, and its sums.
+    loss_function: LossFunction,
+    params: PyTree,
+    batch: Batch,
+    dropout_key: jax.Array,
+    num_microbatches: int,
+    normalizers: dict[str, jax.Array],
+) -> tuple[PyTree, Losses]:
+    """Returns the gradients of `total_loss` over the whole batch, and the sums it is made of.
 
     Microbatch i takes rows i, i + k, i + 2k ... of the batch, so that each device splits the rows it already holds.
+
+    Args:
+      normalizers: of the whole batch, by the names of the losses.
     """
 
-    def gradients_of(microbatch: Batch, key: jax.Array) -> tuple[PyTree, TokenLoss]:
-        def total(params: PyTree) -> tuple[jax.Array, TokenLoss]:
-            loss = loss_function(params, microbatch, key)
-            return loss.total, loss
+    def gradients_of(microbatch: Batch, key: jax.Array) -> tuple[PyTree, Losses]:
+        def total(params: PyTree) -> tuple[jax.Array, Losses]:
+            losses = loss_function(params, microbatch, key)
+            return total_loss(losses, normalizers), losses
 
-        gradients, loss = jax.grad(total, has_aux=True)(params)
-        return gradients, loss
+        gradients, losses = jax.grad(total, has_aux=True)(params)
+        return gradients, losses
 
     if num_microbatches == 1:
         return gradients_of(batch, dropout_key)
@@ -93,6 +110,7 @@ def accumulate_gradients(
 
     # [batch, ...] -> [batch / k, k, ...]
     split = jax.tree.map(lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]), batch)
-    zeros = (jax.tree.map(jnp.zeros_like, params), TokenLoss(*(jnp.zeros((), jnp.float32),) * 4))
+    no_losses = {name: LossSums(*(jnp.zeros((), jnp.float32),) * 4) for name in normalizers}
+    zeros = (jax.tree.map(jnp.zeros_like, params), no_losses)
     sums, _ = jax.lax.scan(add_microbatch, zeros, jnp.arange(num_microbatches))
     return sums

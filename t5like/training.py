@@ -22,7 +22,7 @@ from t5like.checkpoint import Checkpoints
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
-from t5like.losses import TokenLoss, token_cross_entropy
+from t5like.losses import LossSums, summed_losses
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
@@ -58,7 +58,7 @@ class TrainingConfig:
     z_loss: float = 1e-4
     label_smoothing: float = 0.0
     loss_normalizing_factor: float | None = None
-    """What the summed loss is divided by; None: the number of target tokens in the batch."""
+    """What the summed loss of the target tokens is divided by; None: their number in the batch."""
     log_every_steps: int = 10
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
@@ -212,11 +212,10 @@ def jit_train_step(
 
     def loss_function(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
-    ) -> TokenLoss:
-        logits = placement.model.apply({"params": params}, batch, dropout_key)
-        targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-        return token_cross_entropy(
-            logits, targets, weights, z_loss=config.z_loss, label_smoothing=config.label_smoothing
+    ) -> dict[str, LossSums]:
+        logits = placement.model.apply({"params": params}, batch, dropout_key, method=Transformer.predictions)
+        return summed_losses(
+            logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing
         )
 
     step = functools.partial(

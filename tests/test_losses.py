@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.losses import TokenLoss, token_cross_entropy
+from t5like.losses import LossSums, token_cross_entropy
 
 SHAPE = (3, 5, 11)
 SETTINGS = [(0.0, 0.0), (1e-2, 0.0), (0.0, 0.2), (1e-2, 0.2)]
@@ -25,7 +25,7 @@ def plain_loss(logits, targets, weights, *, z_loss, label_smoothing):
     entropy = -np.sum(distribution * np.log(np.maximum(distribution, 1e-300)), -1)
     cross_entropy = -jnp.sum(distribution * jax.nn.log_softmax(logits), -1) - entropy
     log_z = jax.nn.logsumexp(logits, -1)
-    return TokenLoss(
+    return LossSums(
         cross_entropy=jnp.sum(cross_entropy * weights),
         z_loss=jnp.sum(z_loss * log_z**2 * weights),
         num_correct=jnp.sum((jnp.argmax(logits, -1) == targets) * weights),

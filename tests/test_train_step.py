@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from t5like.losses import token_cross_entropy
+from t5like.losses import summed_losses, token_cross_entropy
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import dropout
 from t5like.models.transformer import Transformer
@@ -44,7 +44,7 @@ def bigram_loss(params, batch, key):
     """Predicts each target from the token before it: all that most laws of a step need."""
     x = params["embedding"][batch["decoder_input_tokens"]]
     logits = dropout(x, 0.3, key) @ params["kernel"]
-    return LOSS(logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"])
+    return {"token": LOSS(logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"])}
 
 
 def bigram_loss_without_dropout(params, batch, key):
@@ -72,8 +72,8 @@ TRANSFORMER = Transformer(
 
 
 def transformer_loss(params, batch, key):
-    logits = TRANSFORMER.apply({"params": params}, batch, None)
-    return LOSS(logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"])
+    logits = TRANSFORMER.apply({"params": params}, batch, method=Transformer.predictions)
+    return summed_losses(logits, batch, z_loss=1e-2, label_smoothing=0.1)
 
 
 def transformer_params(batch):
@@ -141,7 +141,7 @@ def test_microbatches_give_the_update_of_the_whole_batch(
 def test_gradients_are_those_of_the_summed_loss_over_the_target_tokens(batch):
     params = bigram_params()
     state, metrics = compiled_step()(first_state(params), batch)
-    total = jax.jit(jax.grad(lambda p: bigram_loss_without_dropout(p, batch, None).total))(params)
+    total = jax.jit(jax.grad(lambda p: bigram_loss_without_dropout(p, batch, None)["token"].total))(params)
     assert_close(gradients_of(state), jax.tree.map(lambda g: g / NUM_TARGETS, total))
     updated = jax.tree.map(lambda p, g: p - learning_rate(0) * g / NUM_TARGETS, params, total)
     assert_close(state.params, updated)
@@ -164,7 +164,7 @@ def test_normalizing_factor_divides_loss_and_gradients_and_nothing_else(batch):
 def test_metrics_say_what_they_are_called(batch):
     params = bigram_params()
     _, metrics = compiled_step()(first_state(params, step=3), batch)
-    loss = bigram_loss_without_dropout(params, batch, None)
+    loss = bigram_loss_without_dropout(params, batch, None)["token"]
     expected = {
         "loss": (loss.cross_entropy + loss.z_loss) / NUM_TARGETS,
         "nats_per_token": loss.cross_entropy / NUM_TARGETS,
@@ -220,7 +220,7 @@ def test_each_microbatch_draws_its_own_dropout(random_batch):
     @jax.jit
     def gradient_with(i):
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), i)
-        return jax.grad(lambda p: bigram_loss(p, row, key).total / 8)(params)["kernel"]
+        return jax.grad(lambda p: bigram_loss(p, row, key)["token"].total / 8)(params)["kernel"]
 
     first, second = gradient_with(0), gradient_with(1)
     assert np.abs(first - second).max() > 1e-3
@@ -261,3 +261,107 @@ def test_training_on_one_batch_learns_it(batch):
         state, metrics = step(state, batch)
         losses.append(float(metrics["nats_per_token"]))
     assert losses[-1] < 0.7 * losses[0]
+
+
+# --- Encoders, and two losses at once -----------------------------------------------------------------------
+
+BERT = Transformer(
+    TransformerConfig(
+        num_embeddings=VOCAB,
+        embed_dim=16,
+        num_heads=2,
+        head_dim=8,
+        mlp_dim=24,
+        num_encoder_layers=1,
+        num_decoder_layers=0,
+        num_token_types=2,
+        predicts_next_sentence=True,
+        scans_layers=False,
+    )
+)
+NUM_MASKED = (5, 0, 3, 0, 2, 0, 2, 0)
+NUM_REAL = (10, 6, 9, 0, 4, 0, 7, 2)
+"""Rows 3 and 5 are padding alone, so that microbatches differ in pairs as in masked tokens."""
+
+
+def pairs():
+    """Returns rows of pairs of texts with masked tokens, some with none, some empty."""
+    rng = np.random.default_rng(0)
+    shape = (len(NUM_REAL), 10)
+    is_real = np.arange(10) < np.array(NUM_REAL)[:, None]
+    return {
+        "encoder_input_tokens": rng.integers(2, VOCAB, shape).astype(np.int32),
+        "encoder_token_types": np.tile(np.arange(10) // 5, (len(NUM_REAL), 1)).astype(np.int32),
+        "encoder_segment_ids": is_real.astype(np.int32),
+        "encoder_target_tokens": rng.integers(2, VOCAB, shape).astype(np.int32),
+        "encoder_loss_weights": (is_real & (np.arange(10) < np.array(NUM_MASKED)[:, None])).astype(np.float32),
+        "next_sentence_labels": rng.integers(0, 2, len(NUM_REAL)).astype(np.int32),
+    }
+
+
+def bert_loss(params, batch, key):
+    logits = BERT.apply({"params": params}, batch, method=Transformer.predictions)
+    return summed_losses(logits, batch, z_loss=1e-2, label_smoothing=0.1)
+
+
+def bert_params():
+    abstract = nn.unbox(jax.eval_shape(BERT.init, jax.random.key(0), pairs())["params"])
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.4, x.shape), jnp.float32), abstract)
+
+
+def mean_bert_loss(params, loss_normalizing_factor=None):
+    """Returns the mean over masked tokens and that over pairs, added, as the formulas say it."""
+    batch = pairs()
+    logits = BERT.apply({"params": params}, batch, method=Transformer.predictions)
+    tokens = LOSS(logits["token"], batch["encoder_target_tokens"], batch["encoder_loss_weights"])
+    is_pair = np.array(NUM_REAL) > 0
+    log_p = jax.nn.log_softmax(logits["next_sentence"])[np.arange(8), batch["next_sentence_labels"]]
+    factor = loss_normalizing_factor or tokens.weight
+    return tokens.total / factor - jnp.sum(log_p * is_pair) / is_pair.sum()
+
+
+@pytest.mark.parametrize("loss_normalizing_factor", [None, 50.0])
+@pytest.mark.parametrize("num_microbatches", [1, 2, 4, 8])
+def test_two_losses_are_the_sum_of_their_means_in_any_number_of_microbatches(
+    num_microbatches, loss_normalizing_factor
+):
+    batch, params = pairs(), bert_params()
+    if num_microbatches == 4:
+        of_tokens = [batch["encoder_loss_weights"][i::4].sum() for i in range(4)]
+        of_pairs = [(batch["encoder_segment_ids"][i::4, 0] > 0).sum() for i in range(4)]
+        assert len(set(of_tokens)) > 1
+        assert len(set(of_pairs)) > 1, "a mean of means would pass"
+    step = compiled_step(
+        bert_loss, num_microbatches=num_microbatches, loss_normalizing_factor=loss_normalizing_factor
+    )
+    state, metrics = step(first_state(params), batch)
+    mean = functools.partial(mean_bert_loss, loss_normalizing_factor=loss_normalizing_factor)
+    loss, gradients = jax.jit(jax.value_and_grad(mean))(params)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    assert_close(gradients_of(state), gradients, 1e-5)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients_of(state)):
+        assert np.abs(gradient).max() > 0, path
+
+
+def test_the_next_sentence_has_metrics_of_its_own():
+    batch, params = pairs(), bert_params()
+    _, metrics = compiled_step(bert_loss)(first_state(params), batch)
+    logits = BERT.apply({"params": params}, batch, method=Transformer.predictions)["next_sentence"]
+    is_pair = np.array(NUM_REAL) > 0
+    is_right = np.argmax(logits, -1) == batch["next_sentence_labels"]
+    assert 0 < is_right[is_pair].mean() < 1
+    np.testing.assert_allclose(metrics["next_sentence_accuracy"], is_right[is_pair].mean(), rtol=1e-6)
+    log_p = np.asarray(jax.nn.log_softmax(logits))[np.arange(8), batch["next_sentence_labels"]]
+    np.testing.assert_allclose(metrics["next_sentence_nats"], -log_p[is_pair].mean(), rtol=1e-5)
+    assert metrics["target_tokens"] == sum(NUM_MASKED)
+
+
+def test_an_encoder_alone_learns_what_is_under_its_masks():
+    step = compiled_step(bert_loss)
+    state, losses = first_state(bert_params()), []
+    for _ in range(40):
+        state, metrics = step(state, pairs())
+        losses.append((float(metrics["nats_per_token"]), float(metrics["next_sentence_nats"])))
+    assert losses[-1][0] < 0.7 * losses[0][0]
+    assert losses[-1][1] < 0.7 * losses[0][1]

@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from t5like.errors import UserError
+from t5like.losses import NEXT_SENTENCE, TOKEN
 from t5like.models.attend import KeyValue
 from t5like.models.attention import causal_mask, prefix_mask, segment_mask
 from t5like.models.config import TransformerConfig
@@ -145,16 +146,17 @@ class Transformer(nn.Module):
             x = dropout(x, c.dropout_rate, head_key)
         return self.classifier(x).astype(jnp.float32)
 
-    def with_next_sentence(
-        self, batch: Batch, dropout_key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns the logits of masked language modelling [batch, length, vocab], and those of the next sentence.
+    def predictions(self, batch: Batch, dropout_key: jax.Array | None = None) -> dict[str, jax.Array]:
+        """Returns the logits of all that a language model predicts, float32, by the names of `t5like.losses.targets_of`.
 
-        The latter are [batch, 2] float32: the second text follows the first, or does not.
+        token: [batch, length, vocab]; next_sentence, where the model predicts it: [batch, 2], of the second text
+        following the first or not.
         """
         x = self.hidden_states(batch, split_key(dropout_key, 2)[0])  # the same draws as in __call__
-        logits = self.rules.constrain(self.logits(x), "batch", "length", "vocab")
-        return logits, self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+        logits = {TOKEN: self.rules.constrain(self.logits(x), "batch", "length", "vocab")}
+        if self.config.predicts_next_sentence:
+            logits[NEXT_SENTENCE] = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+        return logits
 
     def hidden_states(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
         """Returns the output of the last stack [batch, length, embed]."""

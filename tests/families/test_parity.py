@@ -109,9 +109,9 @@ def test_the_next_sentence_is_predicted_as_by_the_public_code():
     with torch.no_grad():
         expected = model(**public, token_type_ids=torch.from_numpy(types.astype(np.int64)))
     transformer, params, _ = ours("bert-next-sentence")
-    logits, next_sentence = transformer.apply(
-        {"params": params}, {**batch, "encoder_token_types": types}, method=Transformer.with_next_sentence
+    logits = transformer.apply(
+        {"params": params}, {**batch, "encoder_token_types": types}, method=Transformer.predictions
     )
-    np.testing.assert_allclose(next_sentence, expected.seq_relationship_logits.numpy(), atol=1e-5)
+    np.testing.assert_allclose(logits["next_sentence"], expected.seq_relationship_logits.numpy(), atol=1e-5)
     real = is_real("bert-next-sentence")
-    np.testing.assert_allclose(logits[real], expected.prediction_logits.numpy()[real], atol=1e-5)
+    np.testing.assert_allclose(logits["token"][real], expected.prediction_logits.numpy()[real], atol=1e-5)
