@@ -1,8 +1,8 @@
 """Runs one thing on our side and on a peer's in turns, so that both see the same noise of the machine.
 
-Each side is a process of its own that does the thing once whenever it is told to and says how long it took. The ratio is
-the median of the rounds'. The peer lives in an environment made under ~/.cache/t5like/benchmarks, unless
---peer_python names one that is there.
+Each side is a process of its own that does the thing once whenever it is told to and says how long it took, and how
+much that was. The ratio is the median of the rounds'. The peer lives in an environment made under
+~/.cache/t5like/benchmarks, unless --peer_python names one that is there.
 """
 
 import argparse
@@ -13,34 +13,56 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
+CACHE = pathlib.Path.home() / ".cache/t5like/benchmarks"
 PAUSE_SECONDS = 1.0
-PEER_REQUIREMENTS = ("torch==2.13.0", "transformers>=4.57,<5")
 
 
-def serve(run_once: Callable[[], None]) -> None:
-    """Does the thing once for each line on standard input and prints its seconds."""
+class Environment(NamedTuple):
+    """What a peer is installed from."""
+
+    name: str  # of its folder
+    requirements: tuple[str, ...]
+    bare_requirements: tuple[
+        str, ...
+    ] = ()  # installed after the others, without what they ask for themselves
+
+    def python(self) -> str:
+        """Returns the interpreter of the environment, made if it is not there."""
+        folder = CACHE / self.name
+        python = folder / "bin/python"
+        if not python.exists():
+            install = [python, "-m", "pip", "install", "-q"]
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            subprocess.run([*install, *self.requirements], check=True)
+            if self.bare_requirements:
+                subprocess.run([*install, "--no-deps", *self.bare_requirements], check=True)
+        return str(python)
+
+
+TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers>=4.57,<5"))
+
+
+def serve(run_once: Callable[[], float], *, before: Callable[[], object] = lambda: None) -> None:
+    """Does the thing once for each line on standard input and prints its seconds and its units.
+
+    Args:
+      run_once: returns how many units it did: tokens, say.
+      before: called before each run and not timed.
+    """
     run_once()  # compile and warm up
     run_once()
     print("ready", flush=True)
     for _ in sys.stdin:
+        before()
         start = time.perf_counter()
-        run_once()
-        print(time.perf_counter() - start, flush=True)
-
-
-def peer_python() -> str:
-    """Returns the interpreter of the peer's environment, made if it is not there."""
-    folder = pathlib.Path.home() / ".cache/t5like/benchmarks/transformers"
-    python = folder / "bin/python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PEER_REQUIREMENTS], check=True)
-    return str(python)
+        units = run_once()
+        print(time.perf_counter() - start, units, flush=True)
 
 
 class Side:
-    """A process that times one run at a time."""
+    """A process that does one run at a time."""
 
     def __init__(self, python: str, script: str, role: str):
         self._process = subprocess.Popen(
@@ -56,12 +78,13 @@ class Side:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def time_once(self) -> float:
-        """Returns the seconds of one run, taken once the other side's idle threads have stopped spinning."""
+    def time_once(self) -> tuple[float, float]:
+        """Returns (seconds, units) of one run, done once the other side's idle threads have stopped spinning."""
         assert self._process.stdin is not None
         time.sleep(PAUSE_SECONDS)
         print(file=self._process.stdin, flush=True)
-        return float(self._line())
+        seconds, units = map(float, self._line().split())
+        return seconds, units
 
     def close(self) -> None:
         """Ends the process."""
@@ -81,28 +104,32 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def alternate(name: str, script: str, options: argparse.Namespace, *, units: float) -> None:
-    """Alternates the two sides and prints every round, then the line `NAME ratio=R ours=U peer=U spread=L-H`.
+def alternate(
+    name: str, script: str, options: argparse.Namespace, *, environment: Environment = TRANSFORMERS
+) -> None:
+    """Alternates the two sides and prints the seconds of every round, then `NAME ratio=R ours=U peer=U spread=L-H`.
+
+    The last line gives units a second, and ratios of these.
 
     Args:
       script: the file that serves a side when called with --role.
-      units: of what the last line gives per second, in one run.
+      environment: the peer's.
     """
-    ours = Side(sys.executable, script, "ours")
-    peer = Side(options.peer_python or peer_python(), script, "peer")
+    sides = {
+        "ours": Side(sys.executable, script, "ours"),
+        "peer": Side(options.peer_python or environment.python(), script, "peer"),
+    }
     rounds = []
     for number in range(options.rounds):
-        seconds = {"ours": ours.time_once(), "peer": peer.time_once()}
-        rounds.append(seconds)
-        shown = {side: round(value, 3) for side, value in seconds.items()}
+        runs = {side: process.time_once() for side, process in sides.items()}
+        rounds.append({side: units / seconds for side, (seconds, units) in runs.items()})
+        shown = {side: round(seconds, 3) for side, (seconds, _) in runs.items()}
         print(f"round {number + 1}: {json.dumps(shown)}", flush=True)
-    ours.close()
-    peer.close()
-    ratios = [seconds["peer"] / seconds["ours"] for seconds in rounds]
-    speed = {
-        side: units / statistics.median(seconds[side] for seconds in rounds) for side in ("ours", "peer")
-    }
+    for process in sides.values():
+        process.close()
+    ratios = [speed["ours"] / speed["peer"] for speed in rounds]
+    ours, peer = (statistics.median(speed[side] for speed in rounds) for side in sides)
     print(
-        f"{name} ratio={statistics.median(ratios):.2f} ours={speed['ours']:.0f} peer={speed['peer']:.0f} "
+        f"{name} ratio={statistics.median(ratios):.2f} ours={ours:.0f} peer={peer:.0f} "
         f"spread={min(ratios):.2f}-{max(ratios):.2f}"
     )

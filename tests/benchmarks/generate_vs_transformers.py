@@ -43,7 +43,12 @@ def run_ours(num_beams: int) -> None:
     prepared = writer.prepare(params)
     tokens = np.random.default_rng(0).integers(2, 32000, (BATCH, INPUTS), np.int32)
     batch = {"encoder_input_tokens": tokens, "encoder_segment_ids": np.ones_like(tokens)}
-    serve(lambda: jax.block_until_ready(writer(prepared, batch)))
+
+    def run_once() -> int:
+        jax.block_until_ready(writer(prepared, batch))
+        return BATCH * NEW_TOKENS
+
+    serve(run_once)
 
 
 def run_peer(num_beams: int) -> None:
@@ -68,10 +73,11 @@ def run_peer(num_beams: int) -> None:
     mask = torch.ones_like(inputs)
 
     @torch.no_grad()
-    def run_once() -> None:
+    def run_once() -> int:
         model.generate(
             inputs, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, num_beams=num_beams
         )
+        return BATCH * NEW_TOKENS
 
     serve(run_once)
 
@@ -83,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.role:
         return (run_ours if options.role == "ours" else run_peer)(options.num_beams)
-    alternate("generate", __file__, options, units=BATCH * NEW_TOKENS)
+    alternate("generate", __file__, options)
 
 
 if __name__ == "__main__":

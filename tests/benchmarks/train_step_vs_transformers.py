@@ -58,10 +58,11 @@ def run_ours() -> None:
         train_step = jit_train_step(config, placement, optimizer)
         arrays = put_batch(batch, placement.batch)
 
-        def step() -> None:
+        def step() -> int:
             nonlocal state
             state, metrics = train_step(state, arrays)
             jax.block_until_ready((state, metrics))
+            return REAL_TOKENS
 
         serve(step)
 
@@ -89,11 +90,12 @@ def run_peer() -> None:
     mask = torch.ones_like(inputs)
     labels = torch.randint(2, 32000, (BATCH, TARGETS))
 
-    def step() -> None:
+    def step() -> int:
         loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return REAL_TOKENS
 
     serve(step)
 
@@ -103,7 +105,7 @@ def main() -> None:
     options = argument_parser(__doc__).parse_args()
     if options.role:
         return run_ours() if options.role == "ours" else run_peer()
-    alternate("train_step", __file__, options, units=REAL_TOKENS)
+    alternate("train_step", __file__, options)
 
 
 if __name__ == "__main__":
