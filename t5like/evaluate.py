@@ -22,13 +22,13 @@ from t5like.evaluation import (
     Answering,
     TaskEvaluation,
     held_out_loss,
-    span_samples,
     task_scores,
     unigram_score,
 )
 from t5like.finetune import Finetune, tokenize
 from t5like.optim.base import require_positive
 from t5like.pretrain import Pretrain, read_text
+from t5like.samples import pretraining_samples
 from t5like.scores import Sample, Score
 from t5like.sharding import AxisRules, MeshShape
 from t5like.tasks import find_task
@@ -88,7 +88,6 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         outcome.check_folder(options.workdir)
     init = load_model(config.init)
     trained_as = workdirs.load_config(init.workdir) if isinstance(init, workdirs.TrainedModel) else None
-    require_both_stacks(init.config, COMMAND)
     placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
     with jax.set_mesh(placement.mesh):
         if config.task is not None or (config.data is None and isinstance(trained_as, Finetune)):
@@ -105,6 +104,7 @@ def measure_task(
     config: Evaluate, init: Init, trained_as: object, placement: Placement
 ) -> tuple[list[Score], list[Sample]]:
     """Returns the scores of a task beside the majority class, and some answers."""
+    require_both_stacks(init.config, COMMAND)
     own = trained_as if isinstance(trained_as, Finetune) else Finetune()
     task = find_task(config.task or own.task or "")
     data_dir = config.data_dir or own.data_dir
@@ -146,7 +146,7 @@ def measure_text(
     )
     params = init.restore(placement.params)
     loss = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
-    samples = span_samples(
+    samples = pretraining_samples(
         placement.model, params, rows, vocabulary=init.vocabulary, sharding=placement.batch
     )
     return [unigram_score(loss(params), rows)], samples

@@ -3,6 +3,7 @@
 Each evaluation is a function of the parameters, so that the training loop and `t5like evaluate` share it.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,12 +12,12 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from t5like.batch import EXAMPLE_IDS, Features, without_ids
+from t5like.batch import EXAMPLE_IDS, Features, trained_stack, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.generation import Writer, label_scores
-from t5like.losses import TokenLoss, token_cross_entropy
+from t5like.losses import LossSums, loss_metrics, summed_losses
 from t5like.models.transformer import Transformer
 from t5like.objectives.text_to_text import TextToText
 from t5like.scores import Sample, Score
@@ -35,7 +36,10 @@ def unigram_entropy(rows: Sequence[Features]) -> float:
 
     It is the least loss any model can reach on them that does not look at the context.
     """
-    targets = np.concatenate([row["decoder_target_tokens"][row["decoder_loss_weights"] > 0] for row in rows])
+    stack = trained_stack(rows[0])
+    targets = np.concatenate(
+        [row[f"{stack}_target_tokens"][row[f"{stack}_loss_weights"] > 0] for row in rows]
+    )
     _, counts = np.unique(targets, return_counts=True)
     share = counts / counts.sum()
     return float(-(share * np.log(share)).sum())
@@ -56,24 +60,29 @@ def unigram_score(metrics: Mapping[str, float], rows: Sequence[Features]) -> Sco
 def held_out_loss(
     model: Transformer, rows: Sequence[Features], *, batch_size: int, sharding: NamedSharding
 ) -> Evaluation:
-    """Returns the evaluation that gives `nats_per_token` and `token_accuracy` over all targets of the rows."""
+    """Returns the evaluation that gives the means of `t5like.losses.loss_metrics` over all the rows.
+
+    Each row is summed on the device and the rows on the host, in float64 and in their order: so the means are the same
+    whatever the batch size, but for the rounding of a row.
+    """
 
     @jax.jit
-    def batch_sums(params: PyTree, batch: dict[str, jax.Array]) -> TokenLoss:
-        logits = model.apply({"params": params}, batch)
-        return token_cross_entropy(logits, batch["decoder_target_tokens"], batch["decoder_loss_weights"])
+    def row_sums(params: PyTree, batch: dict[str, jax.Array]) -> dict[str, LossSums]:
+        logits = model.apply({"params": params}, batch, method=Transformer.predictions)
+        return jax.vmap(summed_losses)(logits, batch)
 
     def evaluate(params: PyTree) -> dict[str, float]:
-        sums = np.zeros(4)
+        sums: dict[str, list[np.ndarray]] = collections.defaultdict(list)  # [4, rows of a batch] each
         for batch in evaluation_batches(rows, batch_size=batch_size):
-            sums += np.asarray(
-                jax.device_get(batch_sums(params, put_batch(without_ids(batch), sharding))), np.float64
-            )
-        total = TokenLoss(*sums)
-        return {
-            "nats_per_token": float(total.cross_entropy / total.weight),
-            "token_accuracy": float(total.num_correct / total.weight),
+            is_row = batch[EXAMPLE_IDS] >= 0
+            losses = jax.device_get(row_sums(params, put_batch(without_ids(batch), sharding)))
+            for name, loss in losses.items():
+                sums[name].append(np.stack(loss)[:, is_row])
+        totals = {
+            name: LossSums(*np.concatenate(parts, axis=1).astype(np.float64).sum(axis=1))
+            for name, parts in sums.items()
         }
+        return {name: float(value) for name, value in loss_metrics(totals).items()}
 
     return evaluate
 
@@ -109,7 +118,7 @@ class TaskEvaluation:
         if answers == "ranked":
             self._prepare, self._answer = _label_ranker(model, task, vocabulary, max_length)
         else:
-            self._prepare, self._answer = _answer_writer(model, vocabulary, max_length)
+            self._prepare, self._answer = answer_writer(model, vocabulary, max_length)
         self.samples: list[Sample] = []  # every example of the last call
 
     def __call__(self, params: PyTree) -> dict[str, float]:
@@ -127,7 +136,7 @@ class TaskEvaluation:
         return score(self._task, [s.targets for s in self.samples], [s.prediction for s in self.samples])
 
 
-def _answer_writer(
+def answer_writer(
     model: Transformer, vocabulary: Vocabulary, max_length: int
 ) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
     """Returns what is done to the parameters once, and what then answers a batch, writing greedily."""
@@ -183,27 +192,3 @@ def task_scores(task: Task, examples: Sequence[Example], metrics: Mapping[str, f
         )
         for metric in task.metrics
     ] + scores
-
-
-def span_samples(
-    model: Transformer,
-    params: PyTree,
-    rows: Sequence[Features],
-    *,
-    vocabulary: Vocabulary,
-    sharding: NamedSharding,
-) -> list[Sample]:
-    """Returns what the model writes for the first few rows."""
-    rows = rows[:NUM_SAMPLES]
-    num_rows = sharding.mesh.size * -(-len(rows) // sharding.mesh.size)  # what the devices can split evenly
-    batch = next(iter(evaluation_batches(rows, batch_size=num_rows)))
-    prepare, answer = _answer_writer(model, vocabulary, batch["decoder_target_tokens"].shape[1])
-    predictions = answer(prepare(params), put_batch(without_ids(batch), sharding))
-    return [
-        Sample(
-            inputs=vocabulary.decode(row["encoder_input_tokens"]),
-            targets=vocabulary.decode(row["decoder_target_tokens"]),
-            prediction=prediction,
-        )
-        for row, prediction in zip(rows, predictions, strict=False)
-    ]

@@ -27,14 +27,15 @@ from t5like.data.splits import TextSplits, open_splits
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import held_out_loss, span_samples, unigram_score
+from t5like.evaluation import held_out_loss, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.span_corruption import SpanCorruption
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.public_model import PublicModel
+from t5like.samples import pretraining_samples
 from t5like.trained_model import Init, load_model
-from t5like.training import TrainingConfig, check_lengths, place, require_both_stacks, train
+from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
 
 COMMAND = "t5like pretrain"
 
@@ -107,7 +108,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     else:
         vocabulary = choose_vocabulary(config, text, init)
         model = resolve_model(config.model, vocabulary, init)
-    require_both_stacks(model, COMMAND)
+    check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
     config.objective.check(vocabulary)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
@@ -136,7 +137,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         init=init,
         description="pretraining",
     )
-    samples = span_samples(
+    samples = pretraining_samples(
         placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
     )
     return outcome.conclude(workdir, [unigram_score(outcome.last_validation(workdir), rows)], samples)

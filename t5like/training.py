@@ -26,6 +26,7 @@ from t5like.losses import LossSums, summed_losses
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
+from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
 from t5like.progress import Progress
 from t5like.sharding import (
@@ -41,6 +42,12 @@ from t5like.train_step import TrainState, train_step
 from t5like.trained_model import Init
 
 PyTree = Any
+
+_STACKS: dict[Stacks, str] = {
+    "encoder_decoder": "an encoder and a decoder",
+    "encoder": "an encoder alone",
+    "decoder": "a decoder alone",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,31 @@ def require_both_stacks(model: TransformerConfig, command: str) -> None:
         )
     if model.head != "language_model":
         raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
+
+
+def check_stacks(model: TransformerConfig, objective: Objective, command: str) -> None:
+    """Returns if a model can learn from the rows of an objective.
+
+    Raises:
+      UserError: it has other stacks, or another head than a language model's, or predicts the order of pairs where
+        there are none, or the other way round.
+    """
+    stacks: Stacks = "encoder_decoder"
+    if not model.num_encoder_layers or not model.num_decoder_layers:
+        stacks = model.last_stack
+    name = type(objective).__name__
+    if stacks != objective.stacks:
+        raise UserError(
+            f"{command}: {name} is for models with {_STACKS[objective.stacks]}, and this one has {_STACKS[stacks]}; give "
+            "the config an objective that fits its model."
+        )
+    if model.head != "language_model":
+        raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
+    if model.predicts_next_sentence != objective.makes_pairs:
+        raise UserError(
+            f"{command}: model.predicts_next_sentence is {model.predicts_next_sentence}, but {name} makes "
+            f"{'pairs' if objective.makes_pairs else 'no pairs'} of texts; change one of them."
+        )
 
 
 def check_lengths(model: TransformerConfig, command: str, **lengths: int) -> None:
@@ -214,9 +246,7 @@ def jit_train_step(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
     ) -> dict[str, LossSums]:
         logits = placement.model.apply({"params": params}, batch, dropout_key, method=Transformer.predictions)
-        return summed_losses(
-            logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing
-        )
+        return summed_losses(logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing)
 
     step = functools.partial(
         train_step,

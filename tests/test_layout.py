@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
-    ("the loop", ("loop", "evaluation", "training")),
+    ("the loop", ("loop", "evaluation", "samples", "training")),
     ("entry points", ("pretrain", "finetune", "evaluate", "generate", "convert")),
     ("the command", ("cli", "__main__")),
 )

@@ -294,7 +294,9 @@ def pairs():
         "encoder_token_types": np.tile(np.arange(10) // 5, (len(NUM_REAL), 1)).astype(np.int32),
         "encoder_segment_ids": is_real.astype(np.int32),
         "encoder_target_tokens": rng.integers(2, VOCAB, shape).astype(np.int32),
-        "encoder_loss_weights": (is_real & (np.arange(10) < np.array(NUM_MASKED)[:, None])).astype(np.float32),
+        "encoder_loss_weights": (is_real & (np.arange(10) < np.array(NUM_MASKED)[:, None])).astype(
+            np.float32
+        ),
         "next_sentence_labels": rng.integers(0, 2, len(NUM_REAL)).astype(np.int32),
     }
 

@@ -125,6 +125,12 @@ class Vocabulary(abc.ABC):
                 kept.append(token)
         return self._text_of(kept)
 
+    def decode_all(self, ids: Iterable[int]) -> str:
+        """Returns the text of `ids`, what stands after end marks too; marks and padding are dropped."""
+        special = self.special_tokens
+        dropped = {special.pad_id, special.eos_id, *special.begin_ids, *special.separator_ids}
+        return self._text_of([token for token in map(int, ids) if token not in dropped])
+
     def save(self, folder: Folder) -> None:
         """Writes the public files of the vocabulary, which its kind reads; see `save_vocabulary` for all of it.
 

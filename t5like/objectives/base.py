@@ -19,6 +19,10 @@ class Objective(Protocol):
         """The stacks of a model that learns from these rows, which decide what features they have."""
 
     @property
+    def makes_pairs(self) -> bool:
+        """Whether rows are pairs of texts with `next_sentence_labels`."""
+
+    @property
     def lengths(self) -> Mapping[str, int]:
         """Tokens in a row, by the name of the field or property that says so: {"inputs_length": 512, ...}."""
 

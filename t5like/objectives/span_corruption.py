@@ -82,6 +82,11 @@ class SpanCorruption:
         return "encoder_decoder"
 
     @property
+    def makes_pairs(self) -> bool:
+        """Rows are of one text each."""
+        return False
+
+    @property
     def lengths(self) -> Mapping[str, int]:
         """Tokens in a row."""
         return {"inputs_length": self.inputs_length, "targets_length": self.targets_length}
