@@ -64,6 +64,11 @@ class Checkpoints:
         """The step of the newest complete checkpoint, None where there is none."""
         return self._manager.latest_step()
 
+    @property
+    def all_steps(self) -> tuple[int, ...]:
+        """The steps of all complete checkpoints."""
+        return tuple(self._manager.all_steps())
+
     def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
         """Starts saving; returns once the arrays are copied and may be donated. A second call waits for the first.
 

@@ -13,8 +13,12 @@ COMMANDS = {
     "finetune": "fine-tune a trained model on a task",
     "evaluate": "measure a trained model on a task or on held-out text",
     "generate": "let a trained model write",
+    "batch": "rebuild one batch of a pretraining run and show it",
     "convert": "turn a public checkpoint into a workdir, or a workdir into a public checkpoint",
 }
+
+# Commands whose entry point has another name than theirs.
+_MODULES = {"batch": "show_batch"}
 
 
 def usage() -> str:
@@ -29,7 +33,7 @@ def usage() -> str:
             *lines,
             "",
             "`t5like COMMAND CONFIG.py --help` lists every field of a config.",
-            "Exit codes: 0 done, 2 something given cannot work, 130 interrupted.",
+            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 130 interrupted.",
         ]
     )
 
@@ -50,7 +54,7 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."
         raise UserError(f"There is no command {argv[0]!r}; {hint}")
-    importlib.import_module(f"t5like.{argv[0]}").main(argv[1:])
+    importlib.import_module(f"t5like.{_MODULES.get(argv[0], argv[0])}").main(argv[1:])
 
 
 def main() -> int:

@@ -89,7 +89,9 @@ def fit(
         arrays = put_batch(without_ids(batch))
         state, metrics_of_step = step_function(state, arrays)  # 4
         if step == start:
-            reporter.restart_clock()  # compiling is over; throughput is of computing
+            # Compiling is over, and the first batch has been waited for; throughput is of going on.
+            reporter.restart_clock()
+            input_wait_seconds = 0.0
         reporter.report()  # 5
         reporter.add(Update(step + 1, metrics_of_step, input_wait_seconds))
     checkpoints.wait()
@@ -127,6 +129,7 @@ class Reporter:
         row["tokens_per_second"] = float(tokens) / seconds
         row["step_seconds"] = seconds / len(self._updates)
         row["input_wait_seconds"] = sum(u.input_wait_seconds for u in self._updates) / len(self._updates)
+        row["input_wait_percent"] = 100 * row["input_wait_seconds"] / max(row["step_seconds"], 1e-9)
         self._updates.clear()
         self.restart_clock()
         self._log.write("train", newest.step, row)

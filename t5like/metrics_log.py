@@ -16,7 +16,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 from tensorboardX import SummaryWriter
@@ -179,3 +179,20 @@ def _event_writer(folder: pathlib.Path, split: Split, *, purge_step: int) -> Sum
     return SummaryWriter(
         str(events), purge_step=purge_step, flush_secs=10, max_queue=1000, filename_suffix=f".{num_files}"
     )
+
+
+def input_wait_percent(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns which share of the time of all steps was spent waiting for data, None where no step was timed.
+
+    Args:
+      rows: of a log, in order; those of training count, each for the steps since the one before.
+    """
+    waited = total = 0.0
+    earlier = 0
+    for row in rows:
+        if row["split"] == "train" and "input_wait_seconds" in row and "step_seconds" in row:
+            num_steps = row["step"] - earlier
+            waited += num_steps * row["input_wait_seconds"]
+            total += num_steps * row["step_seconds"]
+            earlier = row["step"]
+    return 100 * waited / total if total else None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from t5like.errors import UserError
-from t5like.metrics_log import METRICS_FILE, read_metrics
+from t5like.metrics_log import METRICS_FILE, input_wait_percent, read_metrics
 from t5like.report import write_report
 from t5like.scores import Sample, Score
 from t5like.workdir import is_new, write_json
@@ -32,6 +32,9 @@ def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Sample]) 
     evaluation = write_outcome(workdir, last_validation(workdir)["step"], scores, samples)
     report = write_report(workdir)
     print_scores(scores)
+    waited = input_wait_percent(read_metrics(workdir / METRICS_FILE))
+    if waited is not None:
+        print(f"input wait: {waited:.2g} % of the step time")
     print(f"report: {report}")
     return evaluation
 

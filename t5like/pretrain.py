@@ -9,12 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import grain
 import tyro
 
 from t5like import outcome
 from t5like import workdir as workdirs
+from t5like.batch import Features
 from t5like.config import parse_command_line, to_json
 from t5like.data.encoded import Encoded
+from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.mixture import Mixture
 from t5like.data.pipeline import pretraining_batches
 from t5like.data.sentencepiece_vocabulary import (
@@ -113,16 +116,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     config.objective.check(vocabulary)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
-    batches = pretraining_batches(
-        [Encoded(source, vocabulary) for source in text.train],
-        shares=text.shares,
-        objective=config.objective,
-        vocabulary=vocabulary,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        packs_rows=config.packs_rows,
-        max_damaged_blocks=config.max_damaged_blocks,
-    )
+    batches = training_batches(config, text, vocabulary)
     rows = text.held_out_rows(config.objective, vocabulary, seed=config.seed, max_rows=config.max_eval_rows)
     evaluate = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
     state = train(
@@ -141,6 +135,23 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
     )
     return outcome.conclude(workdir, [unigram_score(outcome.last_validation(workdir), rows)], samples)
+
+
+def training_batches(
+    config: Pretrain, text: TextSplits, vocabulary: Vocabulary, host: HostShare = ONLY_HOST
+) -> grain.DatasetIterator[Features]:
+    """Returns the batches of a run, from the first on; see `pretraining_batches`."""
+    return pretraining_batches(
+        [Encoded(source, vocabulary) for source in text.train],
+        shares=text.shares,
+        objective=config.objective,
+        vocabulary=vocabulary,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        packs_rows=config.packs_rows,
+        max_damaged_blocks=config.max_damaged_blocks,
+        host=host,
+    )
 
 
 def read_text(config: Pretrain) -> TextSplits:

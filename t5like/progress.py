@@ -8,6 +8,7 @@ from typing import Self
 import rich.progress
 from rich.console import Console
 
+_SHOWN_WAIT_PERCENT = 2.0
 LINE_EVERY_SECONDS = 10.0
 RECENT_SECONDS = 120.0
 
@@ -86,7 +87,8 @@ class Progress:
 
         Args:
           step: number of updates behind the current state.
-          metrics: host numbers; `loss` and `tokens_per_second` (padding not counted) are shown where present.
+          metrics: host numbers; `loss` and `tokens_per_second` (padding not counted) are shown where present, and
+            `input_wait_percent` where it is so much that the data hold the run up.
         """
         now = self._clock()
         self._pace.add(now, step)
@@ -110,9 +112,11 @@ class Progress:
     def _facts(self, step: int, metrics: Mapping[str, float]) -> dict[str, str]:
         left_seconds = self._pace.seconds_for(self._total_steps - step)
         rate = metrics.get("tokens_per_second")
+        waited = metrics.get("input_wait_percent", 0.0)
+        waiting = f", {waited:.0f} % waiting for data" if waited >= _SHOWN_WAIT_PERCENT else ""
         return {
             "loss": f"loss {metrics['loss']:.4f}" if "loss" in metrics else "",
-            "rate": f"{rate:,.0f} tokens/s" if rate is not None else "",
+            "rate": f"{rate:,.0f} tokens/s{waiting}" if rate is not None else "",
             "eta": f"ETA {'-' if left_seconds is None else format_clock(left_seconds)}",
         }
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import t5like
 from t5like import workdir as workdirs
 from t5like.checkpoint import Checkpoints
+from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
@@ -70,6 +71,8 @@ class TrainingConfig:
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
     num_checkpoints_kept: int = 2
+    audits_examples: bool = False
+    """Write the ids of every batch's examples to audit.jsonl in the workdir."""
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
 
@@ -294,6 +297,8 @@ def train(
     started = time.time()
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     identity = {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
+    if config.audits_examples:
+        batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
         # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
         if resume_step is not None:  # 1

@@ -4,6 +4,7 @@ config.json        the resolved config of the run; its presence makes a folder a
 model.json         what it takes to use the parameters: model config, digest of the vocabulary they are trained for
 vocabulary/        see t5like.data.vocabulary
 checkpoints/       see t5like.checkpoint
+audit.jsonl        see t5like.data.audit; where the config asks for it
 metrics.jsonl      see t5like.metrics_log; tensorboard/ holds the same as event files
 evaluation.json, samples.json, run.json, report.html   see t5like.report
 """
@@ -31,6 +32,8 @@ MAY_CHANGE = (
     "eval_every_steps",
     "checkpoint_every_steps",
     "num_checkpoints_kept",
+    "audits_examples",
+    "max_damaged_blocks",
 )
 
 

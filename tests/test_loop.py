@@ -206,9 +206,11 @@ def test_throughput_is_the_mean_since_the_last_row_and_leaves_evaluation_out(
     monkeypatch.setattr(Recorder, "evaluate", evaluate)
     run(tmp_path, num_steps=4, log=2, evaluators=(2,), checkpoint=10)
     train = [row for row in read_metrics(tmp_path / METRICS_FILE) if row["split"] == "train"]
+    assert train[0]["input_wait_seconds"] == pytest.approx(0.5)  # of two batches, the first is not waited for
     for row in train[1:]:  # the first leaves out the step that compiles
         assert row["step_seconds"] == pytest.approx(1.0)
         assert row["input_wait_seconds"] == pytest.approx(1.0)
+        assert row["input_wait_percent"] == pytest.approx(100.0)
         assert row["tokens_per_second"] == pytest.approx(TOKENS)
 
 

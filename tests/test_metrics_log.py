@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from tensorboardX.proto import event_pb2
 
 from t5like.errors import UserError
-from t5like.metrics_log import MetricsLog, decode_number, encode_number, read_metrics, write_atomically
+from t5like.metrics_log import (
+    MetricsLog,
+    decode_number,
+    encode_number,
+    input_wait_percent,
+    read_metrics,
+    write_atomically,
+)
 
 NAMES = st.text(alphabet='ab/_ é"\n', min_size=1, max_size=8)
 
@@ -166,3 +173,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "\ud800")
     assert path.read_text() == "old"
+
+
+def test_input_wait_is_a_share_of_the_time_of_all_steps() -> None:
+    rows = [
+        {"split": "train", "step": 10, "step_seconds": 1.0, "input_wait_seconds": 0.0},
+        {"split": "validation", "step": 10, "nats_per_token": 1.0},
+        {"split": "train", "step": 40, "step_seconds": 2.0, "input_wait_seconds": 0.5},
+    ]
+    assert input_wait_percent(rows) == pytest.approx(100 * 30 * 0.5 / (10 * 1.0 + 30 * 2.0))
+    assert input_wait_percent(rows[1:2]) is None
+    assert input_wait_percent([]) is None

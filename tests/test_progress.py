@@ -108,3 +108,11 @@ def test_time_left_follows_the_recent_pace_wherever_the_run_started(start, slow,
 )
 def test_clock(seconds, text):
     assert format_clock(seconds) == text
+
+
+def test_waiting_for_data_is_shown_where_it_holds_the_run_up() -> None:
+    for percent, shown in ((0.4, False), (31.0, True)):
+        console = Console(file=io.StringIO(), width=200)
+        with Progress(10, description="pretrain", console=console) as progress:
+            progress.update(10, {"tokens_per_second": 5.0, "input_wait_percent": percent})
+        assert ("5 tokens/s, 31 % waiting for data" in console.file.getvalue()) is shown

@@ -58,7 +58,11 @@ def make_workdir(
         for step in range(50, 3050, 50):
             loss = 3 + 6 * math.exp(-step / 500)
             train = {"loss": loss, "nats_per_token": loss, "learning_rate": 0.01, text: 1.0}
-            log.write("train", step, train | {"tokens_per_second": 1000.0, "step_seconds": 0.5})
+            log.write(
+                "train",
+                step,
+                train | {"tokens_per_second": 1000.0, "step_seconds": 0.5} | {"input_wait_seconds": 0.01},
+            )
             if step % 1000 == 0:
                 log.write("validation", step, {"nats_per_token": loss + 0.1, "token_accuracy": 0.375})
     pieces = {
@@ -91,6 +95,7 @@ def test_a_page_is_whole_self_contained_and_the_same_each_time(tmp_path):
         "60.5 M",
         "✓ beats unigram entropy 6.900 nats",
         "1 min 40 s",
+        "2 %",
         "✓ right",
     ):
         assert told in page.text

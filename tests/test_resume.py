@@ -25,7 +25,7 @@ from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.training import abstract_state, place
 
-MEASURED_TIMES = {"tokens_per_second", "step_seconds", "input_wait_seconds"}
+MEASURED_TIMES = {"tokens_per_second", "step_seconds", "input_wait_seconds", "input_wait_percent"}
 MAX_WAIT_SECONDS = 120.0
 
 

@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from t5like import __version__
-from t5like.metrics_log import write_atomically
+from t5like.metrics_log import input_wait_percent, write_atomically
 from t5like.report import sections
 from t5like.report.format import TIMES, format_count, format_duration, format_value
 from t5like.report.markup import Markup, element, join
@@ -110,6 +110,8 @@ def _extent_tiles(run: Run) -> list[Markup]:
         tiles.append(_tile("time", format_duration(run.environment["total_seconds"]), on))
     elif seconds > 0:
         tiles.append(_tile("time in steps", f"≈ {format_duration(seconds)}", on))
+    if (waited := input_wait_percent(run.metrics)) is not None:
+        tiles.append(_tile("input wait", f"{waited:.2g} %", "of the step time"))
     return tiles
 
 

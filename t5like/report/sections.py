@@ -22,6 +22,7 @@ _KNOWN_METRICS = {
     "z_loss": ("Z-loss", True),
     "step_seconds": ("Seconds per step", True),
     "input_wait_seconds": ("Seconds waited for input per step", True),
+    "input_wait_percent": ("Input wait in percent of the step", True),
 }
 _ALWAYS_SHOWN = ("token_accuracy", "learning_rate", "tokens_per_second")
 _NUM_OPEN_SAMPLES = 10

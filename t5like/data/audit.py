@@ -1,0 +1,77 @@
+"""The record of which examples a run learned from: one line a batch, `{"step": 7, "example_ids": [[...], ...]}`.
+
+Line n is of the batch that made state n + 1. See `t5like.data.example_ids` for what an id says.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from t5like.batch import EXAMPLE_IDS, Features
+
+AUDIT_FILE = "audit.jsonl"
+
+
+class Batches(Protocol):
+    """An endless stream of batches with a cursor."""
+
+    def __next__(self) -> Features: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Audited:
+    """Batches whose example ids are written down when they are handed out."""
+
+    def __init__(self, batches: Batches, path: Path, *, first_step: int) -> None:
+        """Cuts off what an earlier attempt wrote of batches that this one hands out again.
+
+        Args:
+          first_step: of the next batch.
+        """
+        self._batches, self._path, self._step = batches, path, first_step
+        self._file: IO[str] | None = None
+
+    def __next__(self) -> Features:
+        """Returns the next batch; its line is on disk, as far as the system sees to it, before the batch is used."""
+        batch = next(self._batches)
+        if self._file is None:
+            self._file = _opened_at(self._path, self._step)
+        ids = np.atleast_2d(batch[EXAMPLE_IDS].T).T  # [batch] -> [batch, 1]
+        row = {"step": self._step, "example_ids": [[int(i) for i in of_row if i >= 0] for of_row in ids]}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        self._step += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns that of the batches."""
+        return self._batches.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Sets that of the batches."""
+        self._batches.set_state(state)
+
+    def close(self) -> None:
+        """Closes the batches and the file."""
+        self._batches.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _opened_at(path: Path, step: int) -> IO[str]:
+    """Returns the file, open at its end, with the lines of earlier steps alone."""
+    kept = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] >= step:
+                break  # the last line of a run that was killed may be half one
+            kept.append(line)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, path)
+    return path.open("a", encoding="utf-8")
