@@ -288,15 +288,13 @@ def train(
     Args:
       batches: closed when this returns.
       data_sha256: of what the batches are made of; a restart must find the same.
-      resume_step: what `workdirs.find_resume_step` gave.
-      init: another run, whose parameters a new run starts from.
+      resume_step: what `workdirs.find_resume_step` gave; a new run starts from the parameters of `init`.
 
     Raises:
       UserError: if the workdir cannot be used; nothing has been written then.
     """
-    started = time.time()
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
-    identity = {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
+    started, identity = time.time(), {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
     if config.audits_examples:
         batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
