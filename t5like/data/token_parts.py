@@ -7,6 +7,7 @@ then the ids [num_ids] uint16 or int32. The table has a row for each section, se
 is, and ends it: a file that was cut has none. All numbers are little-endian.
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -77,12 +78,10 @@ class Part:
           OSError: it cannot be read; FileNotFoundError: there is none.
         """
         self._id_dtype = name.id_dtype
-        self._file = open(path, "rb")
-        try:
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(open(path, "rb"))
             self._table = self._read_table(name)
-        except BaseException:
-            self._file.close()
-            raise
+            stack.pop_all()
 
     def __enter__(self) -> Self:
         return self

@@ -52,9 +52,10 @@ def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
     """Returns a new file that is this process's for as long as it lives."""
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
-        file = open(temporary, "xb")
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if temporary.exists():  # nobody took it for abandoned before it was locked
-            return file, temporary
-        file.close()
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(temporary, "xb"))
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if temporary.exists():  # nobody took it for abandoned before it was locked
+                stack.pop_all()
+                return file, temporary
