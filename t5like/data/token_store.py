@@ -17,7 +17,7 @@ import importlib.metadata
 import json
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,13 +200,14 @@ def build_store(
         first = secrets.randbelow(layout.num_parts)
         numbers = [(first + k) % layout.num_parts for k in range(layout.num_parts)]
         made_size = PartSize()
-        for num_done, result in enumerate(_results(layout, source, vocabulary, numbers, num_processes), 1):
-            if result.is_made:
-                made.append(result.number)
-                made_size = made_size.plus(result.size)
-            if result.remark is not None:
-                note(f"{layout.path(result.number).name}: {result.remark}")
-            progress(num_done, made_size)
+        with contextlib.closing(_results(layout, source, vocabulary, numbers, num_processes)) as results:
+            for num_done, result in enumerate(results, 1):
+                if result.is_made:
+                    made.append(result.number)
+                    made_size = made_size.plus(result.size)
+                if result.remark is not None:
+                    note(f"{layout.path(result.number).name}: {result.remark}")
+                progress(num_done, made_size)
     finally:
         with contextlib.suppress(OSError):
             remove_abandoned(layout.folder)  # of processes that were ended
@@ -231,7 +232,7 @@ class _Result(NamedTuple):
 
 def _results(
     layout: _Layout, source: Source, vocabulary: Vocabulary, numbers: list[int], num_processes: int
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Yields what became of each part, as it comes."""
     if num_processes == 1:
         yield from map(_Builder(layout, source, vocabulary), numbers)
@@ -239,9 +240,7 @@ def _results(
     with tempfile.TemporaryDirectory() as folder:
         save_vocabulary(vocabulary, folder)  # not all kinds can be pickled
         prepare = functools.partial(_load_builder, layout, source, folder)
-        results = in_processes(prepare, numbers, num_processes=num_processes)
-        with contextlib.closing(results):  # type: ignore[type-var]
-            yield from results
+        yield from in_processes(prepare, numbers, num_processes=num_processes)
 
 
 def _load_builder(layout: _Layout, source: Source, vocabulary_folder: str) -> "_Builder":
