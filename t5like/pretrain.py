@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grain
+import numpy as np
 import tyro
 
 from t5like import outcome
@@ -19,14 +20,17 @@ from t5like.config import parse_command_line, to_json
 from t5like.data.encoded import Encoded
 from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.mixture import Mixture
-from t5like.data.pipeline import pretraining_batches
+from t5like.data.pipeline import pretraining_batches, print_note
+from t5like.data.quarantine import Blocks
 from t5like.data.sentencepiece_vocabulary import (
     MAX_TRAINING_CHARACTERS,
     SentencePieceVocabulary,
     train_vocabulary,
 )
 from t5like.data.sources import EMBEDDED
+from t5like.data.sources.base import Source
 from t5like.data.splits import TextSplits, open_splits
+from t5like.data.token_store import open_store
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
@@ -74,6 +78,8 @@ class Pretrain(TrainingConfig):
     """Pieces of a vocabulary that is trained, sentinels not counted."""
     vocabulary_extra_ids: int = 100
     """Sentinels added to a SentencePiece model that is named or trained; folders and bytes have their own."""
+    token_store: str | None = None
+    """Folder in which `t5like tokenize` keeps the ids of texts; what it does not hold is tokenised as it is read."""
     init: str | None = None
     """Workdir of an earlier run, or hf:FOLDER of a public model, whose parameters and vocabulary to start from; None
     draws fresh ones."""
@@ -142,7 +148,7 @@ def training_batches(
 ) -> grain.DatasetIterator[Features]:
     """Returns the batches of a run, from the first on; see `pretraining_batches`."""
     return pretraining_batches(
-        [Encoded(source, vocabulary) for source in text.train],
+        [open_documents(source, vocabulary, config.token_store) for source in text.train],
         shares=text.shares,
         objective=config.objective,
         vocabulary=vocabulary,
@@ -162,6 +168,24 @@ def read_text(config: Pretrain) -> TextSplits:
         text_field=config.text_field,
         mixture=config.mixture,
     )
+
+
+def open_documents(source: Source, vocabulary: Vocabulary, token_store: str | None) -> Blocks[np.ndarray]:
+    """Returns the ids of a source's texts: those of a token store as far as there is one."""
+    if token_store is None:
+        return Encoded(source, vocabulary)
+    store = open_store(Path(token_store).expanduser(), source, vocabulary, note=print_note)
+    if store is None:
+        print_note(
+            f"{token_store} does not hold {source.location} as it is, in this vocabulary: it is tokenised as it is read"
+        )
+        return Encoded(source, vocabulary)
+    if not store.is_complete:
+        print_note(
+            f"{store.folder} holds {store.num_parts_stored} of {store.num_parts} parts of {source.location}: the others "
+            "are tokenised as they are read"
+        )
+    return store
 
 
 def choose_vocabulary(config: Pretrain, text: TextSplits, init: Init | None) -> Vocabulary:
