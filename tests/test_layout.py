@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
     ("the loop", ("loop", "evaluation", "samples", "training")),
-    ("entry points", ("pretrain", "finetune", "evaluate", "generate", "show_batch", "convert")),
+    ("entry points", ("pretrain", "finetune", "evaluate", "generate", "ngram", "show_batch", "convert")),
     ("the command", ("cli", "__main__")),
 )
 HOST_FLOORS = [floor for floor, _ in FLOORS if floor == "ground" or floor.startswith("host")]

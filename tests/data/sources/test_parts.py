@@ -5,32 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5like.data.sources import sample_texts, shuffle_blocks, split_source
-from t5like.data.sources.base import Source
 from t5like.errors import UserError
-
-
-class Numbers(Source):
-    """Blocks of texts that say where they are."""
-
-    def __init__(self, sizes):
-        self.location = "numbers"
-        self.num_blocks = len(sizes)
-        self.sizes = sizes
-        self.num_opened = 0
-
-    def read(self, block, start=0):
-        self.num_opened += 1
-        for record in range(start, self.sizes[block]):
-            yield f"{block}.{record};"
-
-    def place(self, block, record):
-        return f"block {block}, record {record}"
-
-    def fingerprint(self):
-        return "f"
-
-    def digest(self, file_digest):
-        return "d"
+from tests.data.fakes import Numbers
 
 
 def _blocks(part):
