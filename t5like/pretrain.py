@@ -164,10 +164,10 @@ def final_scores(
             max_rows=min(config.num_steps * config.batch_size, max(1, MAX_NGRAM_TOKENS // length)),
             max_damaged_blocks=config.max_damaged_blocks,
         )
+        scores.append(ngram_score(metrics, rows, training_rows, num_tokens=vocabulary.num_tokens))
     except UserError as error:  # the run is done, and the data need not be there any more
         print_note(f"there is no n-gram model to compare with: {error}")
-        return scores
-    return [*scores, ngram_score(metrics, rows, training_rows, num_tokens=vocabulary.num_tokens)]
+    return scores
 
 
 def training_batches(
