@@ -14,6 +14,7 @@ COMMANDS = {
     "finetune": "fine-tune a trained model on a task",
     "evaluate": "measure a trained model on a task or on held-out text",
     "generate": "let a trained model write",
+    "ngram": "measure an n-gram model on held-out text, as the floor for a trained one",
     "batch": "rebuild one batch of a pretraining run and show it",
     "convert": "turn a public checkpoint into a workdir, or a workdir into a public checkpoint",
 }

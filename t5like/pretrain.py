@@ -6,6 +6,7 @@ t5like pretrain configs/tiny.py --workdir runs/tiny --optimizer.schedule.peak 2e
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import tyro
 
 from t5like import outcome
 from t5like import workdir as workdirs
-from t5like.batch import Features
+from t5like.batch import Features, trained_stack
 from t5like.config import parse_command_line, to_json
 from t5like.data.encoded import Encoded
 from t5like.data.lanes import ONLY_HOST, HostShare
@@ -34,17 +35,21 @@ from t5like.data.token_store import open_store
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import held_out_loss, unigram_score
+from t5like.evaluation import held_out_loss, ngram_score, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.span_corruption import SpanCorruption
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
+from t5like.scores import Score
 from t5like.trained_model import Init, load_model
 from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
 
 COMMAND = "t5like pretrain"
+
+# Training targets that the n-gram model beside the final loss is fitted on, at most.
+MAX_NGRAM_TOKENS = 2_000_000
 
 # How a model computes, not what: a run may differ in these from the run whose parameters it starts from.
 MAY_DIFFER_FROM_INIT = (
@@ -140,7 +145,35 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     samples = pretraining_samples(
         placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
     )
-    return outcome.conclude(workdir, [unigram_score(outcome.last_validation(workdir), rows)], samples)
+    scores = final_scores(config, text, vocabulary, outcome.last_validation(workdir), rows)
+    return outcome.conclude(workdir, scores, samples)
+
+
+def final_scores(
+    config: Pretrain,
+    text: TextSplits,
+    vocabulary: Vocabulary,
+    metrics: Mapping[str, float],
+    rows: Sequence[Features],
+) -> list[Score]:
+    """Returns the held-out loss beside what single tokens and n-grams give on the same rows.
+
+    The n-gram model is of no more rows than the run has seen, and of no more tokens than take a few seconds.
+    """
+    scores = [unigram_score(metrics, rows)]
+    length = len(rows[0][f"{trained_stack(rows[0])}_target_tokens"])
+    try:
+        training_rows = text.training_rows(
+            config.objective,
+            vocabulary,
+            seed=config.seed,
+            max_rows=min(config.num_steps * config.batch_size, max(1, MAX_NGRAM_TOKENS // length)),
+            max_damaged_blocks=config.max_damaged_blocks,
+        )
+        scores.append(ngram_score(metrics, rows, training_rows, num_tokens=vocabulary.num_tokens))
+    except UserError as error:  # the run is done, and the data need not be there any more
+        print_note(f"there is no n-gram model to compare with: {error}")
+    return scores
 
 
 def training_batches(

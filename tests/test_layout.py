@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("__init__", "errors", "batch", "allocator", "entry")),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
+    ("host, no jax: a model of counts", ("ngram_model",)),
     ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
@@ -32,7 +33,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the loop", ("loop", "evaluation", "samples", "training")),
     (
         "entry points",
-        ("pretrain", "tokenize_text", "finetune", "evaluate", "generate", "show_batch", "convert"),
+        ("pretrain", "tokenize_text", "finetune", "evaluate", "generate", "ngram", "show_batch", "convert"),
     ),
     ("the command", ("cli", "__main__")),
 )
