@@ -60,6 +60,17 @@ def cut(texts: Chunks, length: int) -> Chunks:
     return Chunks(texts.tokens, lengths)
 
 
+def sentence_ends(texts: Chunks, ends_sentence: np.ndarray) -> np.ndarray:
+    """Returns which tokens are the last of a sentence, [num_tokens] bool; of several in a row that end one, the last.
+
+    Args:
+      ends_sentence: [num_tokens of the vocabulary] bool.
+    """
+    ends = ends_sentence[texts.tokens]
+    ends[:-1] &= ~ends[1:]
+    return ends
+
+
 def positions_in(lengths: np.ndarray) -> np.ndarray:
     """Returns the place of each item in its run: lengths [3 2] -> [0 1 2 0 1]."""
     ends = np.cumsum(lengths)

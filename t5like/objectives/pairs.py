@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from t5like.objectives.chunks import Chunks, gather
+from t5like.objectives.chunks import Chunks, gather, sentence_ends
 
 SecondText = Literal["next_sentence", "sentence_order"]
 
@@ -60,7 +60,7 @@ def split_in_pairs(
         [11 19 12 13 29 14 15]         ->   [11 19] [12 13 29], and [14] [15]
         [11 12 13 14 15 16 17 18 19]   ->   [11 12 13 14] [15 16 17 18], and [19] in no pair
     """
-    ends: list[int] = (np.flatnonzero(ends_sentence[texts.tokens]) + 1).tolist()
+    ends: list[int] = (np.flatnonzero(sentence_ends(texts, ends_sentence)) + 1).tolist()
     stops: list[int] = []
     neighbours: list[int] = []
     of_document: list[int] = []

@@ -42,8 +42,8 @@ def noise_masks(
       counts: from `count_noise`.
     """
     full = np.maximum(lengths, 2)  # a mask of two tokens, of which the first is cut off below
-    kept_ends = _compositions(full - counts.num_noise, counts.num_spans, rng)
-    noise_ends = _compositions(counts.num_noise, counts.num_spans, rng)
+    kept_ends = random_compositions(full - counts.num_noise, counts.num_spans, rng)
+    noise_ends = random_compositions(counts.num_noise, counts.num_spans, rng)
     noise_before = np.concatenate([np.zeros((len(lengths), 1), np.int64), noise_ends[:, :-1]], axis=1)
     is_span = np.arange(kept_ends.shape[1]) < counts.num_spans[:, None]
     offsets = (np.cumsum(lengths) - lengths)[:, None]
@@ -123,7 +123,7 @@ def rebuild(inputs: np.ndarray, targets: np.ndarray, sentinel_ids: np.ndarray) -
     return tokens
 
 
-def _compositions(totals: np.ndarray, num_parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_compositions(totals: np.ndarray, num_parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns where the parts of each total end, [num_chunks, most parts] int64: every composition equally likely.
 
     A composition into k positive parts is a choice of k - 1 of the total - 1 gaps, drawn for all chunks at a time.
