@@ -15,10 +15,17 @@ class NoiseCounts(NamedTuple):
     num_spans: np.ndarray
 
 
-def count_noise(lengths: np.ndarray, noise_density: float, mean_span_length: float) -> NoiseCounts:
+def count_noise(
+    lengths: np.ndarray, noise_density: float | np.ndarray, mean_span_length: float | np.ndarray
+) -> NoiseCounts:
     """Returns how many of so many tokens are noise, and in how many spans; halves round to even.
 
     568 tokens at density 0.15 and mean length 3 -> (85, 28). Less than two tokens count as two.
+
+    Args:
+      lengths: [num_chunks] int64.
+      noise_density: of all chunks, or of each.
+      mean_span_length: as `noise_density`.
     """
     lengths = np.maximum(lengths, 2)
     num_noise = np.clip(np.rint(lengths * noise_density).astype(np.int64), 1, lengths - 1)
