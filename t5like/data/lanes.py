@@ -4,6 +4,7 @@ A batch of B rows from L lanes has rows 0 to B/L - 1 of lane 0, the next B/L of 
 one another, so hosts only share rows out: the batch is the same for any number of them.
 """
 
+import concurrent.futures
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -161,18 +162,29 @@ class LaneBatches(grain.DatasetIterator[Features]):
         num_lanes: int,
         batch_size: int,
         host: HostShare,
+        executor: concurrent.futures.Executor | None = None,
     ) -> None:
         """Makes the lanes; they read nothing before the first batch.
+
+        Args:
+          executor: what the lanes work in, shut down when this is closed.
 
         Raises:
           UserError: the batch cannot be shared out evenly.
         """
         super().__init__()
+        self._executor = executor
         self._per_lane = batch_size // num_lanes
         self._first = host.host * rows_of_a_host(batch_size, host)
         self._last = self._first + rows_of_a_host(batch_size, host)  # the row after the last
         numbers = range(self._first // self._per_lane, -(-self._last // self._per_lane))
         self._lanes = {number: make_lane(Share(number, num_lanes)) for number in numbers}
+
+    def close(self) -> None:
+        """Ends the threads, as soon as what they are at is done."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        super().close()
 
     def __next__(self) -> Features:
         """Returns the next batch; where a lane is shared with another host, its other rows are made and dropped."""

@@ -11,7 +11,9 @@ thread.
 """
 
 import atexit
+import concurrent.futures
 import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +30,7 @@ from t5like.data.streams import (
     HELD_OUT,
     MIXTURE,
     EpochOrder,
+    Making,
     RowStream,
     Share,
     Stream,
@@ -38,8 +41,12 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.objectives.base import Objective
 
-# Tokens that the groups of all lanes hold together, at most; some 100 MB of rows.
-GROUPS_TOKENS = 2**23
+# Tokens that the groups of all lanes hold together, at most: some 50 MB of rows, and as much of the groups after.
+GROUPS_TOKENS = 2**22
+
+# Threads that make groups. SentencePiece and numpy let others run meanwhile, Python does not: more would not help.
+_MAX_THREADS = 4
+_THREAD_NAMES = "t5like-groups"
 
 _PREFETCH_BATCHES = 4
 
@@ -85,20 +92,17 @@ def pretraining_batches(
     sizes = [component.num_blocks for component in components]
     num_lanes = count_lanes(batch_size, min(sizes))
     orders = [EpochOrder(size, seed=seed, component=number) for number, size in enumerate(sizes)]
-    quarantine = Quarantine(max_damaged_blocks, note)
+    making = Making(
+        objective,
+        vocabulary,
+        Quarantine(max_damaged_blocks, note),
+        concurrent.futures.ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), _THREAD_NAMES),
+        seed,
+        max(1, groups_tokens // num_lanes),
+    )
 
     def make_stream(number: int, share: Share) -> Stream:
-        return TextStream(
-            components[number],
-            orders[number],
-            objective,
-            vocabulary,
-            quarantine,
-            share,
-            component=number,
-            seed=seed,
-            group_tokens=max(1, groups_tokens // num_lanes),
-        )
+        return TextStream(components[number], orders[number], making, share, component=number)
 
     return _batches(
         make_stream,
@@ -108,6 +112,7 @@ def pretraining_batches(
         seed=seed,
         packing=Packing(vocabulary.special_tokens.pad_id) if packs_rows else None,
         host=host,
+        executor=making.executor,
     )
 
 
@@ -163,6 +168,7 @@ def _batches(
     seed: int,
     packing: Packing | None,
     host: HostShare,
+    executor: concurrent.futures.Executor | None = None,
 ) -> grain.DatasetIterator[Features]:
     schedule = Schedule(shares, seed=int(generator(seed, MIXTURE).integers(2**62)))
 
@@ -170,7 +176,7 @@ def _batches(
         streams = [make_stream(number, share) for number in range(len(shares))]
         return Lane(streams, schedule, share, packing=packing, seed=seed)
 
-    batches = LaneBatches(make_lane, num_lanes=num_lanes, batch_size=batch_size, host=host)
+    batches = LaneBatches(make_lane, num_lanes=num_lanes, batch_size=batch_size, host=host, executor=executor)
     iterator = _Prefetched(batches, _PREFETCH_BATCHES)
     _OPEN_ITERATORS.add(iterator)
     return iterator

@@ -1,5 +1,6 @@
 """What becomes of data that cannot be read: tried again, then left out and counted against a budget."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
@@ -33,6 +34,7 @@ class Quarantine:
         """
         self._budget, self._note = budget, note
         self._damaged: set[str] = set()
+        self._lock = threading.Lock()  # lanes read in several threads
 
     def read(self, blocks: Blocks[Record], block: int, start: int) -> Iterator[Record]:
         """Yields the records of a block from `start` on, up to damage that three attempts do not get over.
@@ -55,15 +57,15 @@ class Quarantine:
             attempt += 1
 
     def _leave_out(self, what: str) -> None:
-        if what in self._damaged:  # the next epoch meets the same damage
-            return
-        self._damaged.add(what)
-        if len(self._damaged) > self._budget:
+        with self._lock:
+            if what in self._damaged:  # the next epoch meets the same damage
+                return
+            self._damaged.add(what)
+            num_damaged = len(self._damaged)
+        if num_damaged > self._budget:
             allowed = f"max_damaged_blocks allows {self._budget}" if self._budget else "none may be left out"
             raise DamagedDataError(
                 f"{what.rstrip('.')}; it was tried {_ATTEMPTS} times, and {allowed}: mend the data, or raise "
                 "--max_damaged_blocks to leave such blocks out."
             )
-        self._note(
-            f"left out after {_ATTEMPTS} attempts, {len(self._damaged)} of at most {self._budget}: {what}"
-        )
+        self._note(f"left out after {_ATTEMPTS} attempts, {num_damaged} of at most {self._budget}: {what}")

@@ -1,5 +1,6 @@
 """Endless rows of one component, of which a lane takes every so-many-th block; the place in it is four integers."""
 
+import concurrent.futures
 import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -66,33 +67,47 @@ class EpochOrder:
         return epoch, int(self._permutation(epoch)[place])
 
 
+class Making(NamedTuple):
+    """What makes rows of documents, the same for all streams of a run."""
+
+    objective: Objective
+    vocabulary: Vocabulary
+    quarantine: Quarantine
+    executor: concurrent.futures.Executor  # in which groups are made
+    seed: int
+    group_tokens: int  # at which a group is full
+
+
+class _Group(NamedTuple):
+    """Rows that were made together."""
+
+    place: Place  # of the first row
+    following: Place  # of the next group
+    rows: Features  # in the order in which they are given
+
+
 class TextStream:
     """Rows that an objective makes of documents, group by group.
 
     A group is documents of neighbouring turns up to a number of tokens, within one epoch. Its documents are shuffled
-    before the objective sees them, and its rows after.
+    before the objective sees them, and its rows after. The next group is made while the rows of one are given.
     """
 
     def __init__(
         self,
         documents: Blocks[np.ndarray],
         order: EpochOrder,
-        objective: Objective,
-        vocabulary: Vocabulary,
-        quarantine: Quarantine,
+        making: Making,
         share: Share,
         *,
         component: int,
-        seed: int,
-        group_tokens: int,
     ) -> None:
-        self._documents, self._order, self._share = documents, order, share
-        self._objective, self._vocabulary = objective, vocabulary
-        self._quarantine = quarantine
-        self._component, self._seed, self._group_tokens = component, seed, group_tokens
+        self._documents, self._order, self._making, self._share = documents, order, making, share
+        self._component = component
         self._reader: tuple[int, int, Iterator[np.ndarray]] | None = None  # open at (turn, record)
-        self._rows: Features | None = None  # of the group at `place`, None until it is needed
-        self._place = self._next = Place()
+        self._group: _Group | None = None  # None until it is needed
+        self._next_group: concurrent.futures.Future[_Group] | None = None
+        self._place = Place()
 
     @property
     def place(self) -> Place:
@@ -101,49 +116,59 @@ class TextStream:
 
     def go_to(self, place: Place) -> None:
         """Continues with the row at a place that `place` gave."""
-        self._place, self._rows, self._reader = place, None, None
+        if self._next_group is not None and not self._next_group.cancel():
+            concurrent.futures.wait([self._next_group])  # it has the reader
+        self._place, self._group, self._next_group, self._reader = place, None, None, None
 
     def take(self, num_rows: int) -> Features:
-        """Returns the next rows; a group is read when its first row is due."""
+        """Returns the next rows."""
         parts = []
         while num_rows:
-            if self._rows is None:
-                self._rows = self._read_group()
-            start = self._place.row
-            order = self._row_order[start : start + num_rows]
-            if len(order):
-                parts.append({name: feature[order] for name, feature in self._rows.items()})
-                self._place = self._place._replace(row=start + len(order))
-                num_rows -= len(order)
-            if self._place.row == len(self._row_order):
-                self._place, self._rows = self._next, None
+            if self._group is None:
+                self._group = self._due_group()
+            group, start = self._group, self._place.row
+            taken = {name: feature[start : start + num_rows] for name, feature in group.rows.items()}
+            if num_taken := len(taken[EXAMPLE_IDS]):
+                parts.append(taken)
+                self._place = self._place._replace(row=start + num_taken)
+                num_rows -= num_taken
+            if self._place.row == len(group.rows[EXAMPLE_IDS]):
+                self._place, self._group = group.following, None
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
-    def _read_group(self) -> Features:
-        """Returns the rows of the first group from `place` on that has any, and moves `place` to its beginning."""
-        first_turn = self._place.turn
+    def _due_group(self) -> _Group:
+        if self._next_group is None:
+            self._next_group = self._making.executor.submit(self._make_group, self._place._replace(row=0))
+        group = self._next_group.result()
+        self._next_group = self._making.executor.submit(self._make_group, group.following)
+        self._place = group.place._replace(row=self._place.row)
+        return group
+
+    def _make_group(self, place: Place) -> _Group:
+        """Returns the first group from a place on that has any rows."""
+        first_turn, making = place.turn, self._making
         while True:
-            place = self._place
             epoch, _ = self._block(place.turn)
-            documents, self._next = self._read_documents(place, epoch)
+            documents, following = self._read_documents(place, epoch)
             lane, num_lanes = self._share
-            group = place.group * num_lanes + lane
-            rng = generator(self._seed, _GROUP, self._component, epoch, group)
-            shuffled = [documents[number] for number in rng.permutation(len(documents))]
-            rows = self._objective(shuffled, rng, self._vocabulary)
+            number = place.group * num_lanes + lane
+            rng = generator(making.seed, _GROUP, self._component, epoch, number)
+            shuffled = [documents[index] for index in rng.permutation(len(documents))]
+            rows = making.objective(shuffled, rng, making.vocabulary)
             num_rows = len(next(iter(rows.values()))) if rows else 0
             if num_rows:
-                self._row_order = rng.permutation(num_rows)
-                return {**rows, EXAMPLE_IDS: ids_of_rows(self._component, epoch, group, num_rows)}
-            if self._next.turn - first_turn > _FRUITLESS_PASSES * self._documents.num_blocks:
+                rows[EXAMPLE_IDS] = ids_of_rows(self._component, epoch, number, num_rows)
+                order = rng.permutation(num_rows)
+                return _Group(place, following, {name: feature[order] for name, feature in rows.items()})
+            if following.turn - first_turn > _FRUITLESS_PASSES * self._documents.num_blocks:
                 raise UserError("The training documents hold no text.")
-            self._place = self._next
+            place = following
 
     def _read_documents(self, place: Place, epoch: int) -> tuple[list[np.ndarray], Place]:
         """Returns the documents of the group at a place, and the place of the next group."""
         documents: list[np.ndarray] = []
         num_tokens, turn, record = 0, place.turn, place.record
-        while num_tokens < self._group_tokens:
+        while num_tokens < self._making.group_tokens:
             this_epoch, block = self._block(turn)
             if this_epoch != epoch:
                 return documents, Place(turn)
@@ -151,7 +176,7 @@ class TextStream:
             for ids in reader:
                 documents.append(ids)
                 num_tokens, record = num_tokens + len(ids), record + 1
-                if num_tokens >= self._group_tokens:
+                if num_tokens >= self._making.group_tokens:
                     self._reader = (
                         turn,
                         record,
@@ -165,7 +190,7 @@ class TextStream:
     def _open(self, turn: int, block: int, record: int) -> Iterator[np.ndarray]:
         if self._reader is not None and self._reader[:2] == (turn, record):
             return self._reader[2]
-        return self._quarantine.read(self._documents, block, record)
+        return self._making.quarantine.read(self._documents, block, record)
 
     def _block(self, turn: int) -> tuple[int, int]:
         """Returns (epoch, block) of one of this lane's turns."""
