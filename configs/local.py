@@ -3,7 +3,7 @@
 Data: the language reference and the docstrings of the standard library; no network, no files.
 Command: t5like pretrain configs/local.py --workdir runs/local/pretrain
 Hardware and time: 2 CPU cores, 2 to 4 minutes.
-Expected: held-out nats per token 4.62 on Python 3.11; the unigram entropy of the same tokens is 5.65.
+Expected: held-out nats per token 4.62 on Python 3.11; the unigram entropy of the same tokens is 5.64, a 5-gram model 5.22.
 """
 
 from t5like.models.config import TransformerConfig

@@ -10,15 +10,18 @@ from t5like.errors import UserError
 
 COMMANDS = {
     "pretrain": "train a model on text",
+    "tokenize": "keep the ids of a pretraining run's text, so that it need not make them",
     "finetune": "fine-tune a trained model on a task",
     "evaluate": "measure a trained model on a task or on held-out text",
     "generate": "let a trained model write",
+    "ngram": "measure an n-gram model on held-out text, as the floor for a trained one",
     "batch": "rebuild one batch of a pretraining run and show it",
     "convert": "turn a public checkpoint into a workdir, or a workdir into a public checkpoint",
 }
 
-# Commands whose entry point has another name than theirs.
-_MODULES = {"batch": "show_batch"}
+# Commands whose entry point has another name than theirs: t5like/batch.py is the layout of batches, and a file named
+# tokenize.py would stand in for Python's own where a script beside it is run.
+_FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
 
 
 def usage() -> str:
@@ -54,7 +57,7 @@ def dispatch(argv: list[str]) -> None:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."
         raise UserError(f"There is no command {argv[0]!r}; {hint}")
-    importlib.import_module(f"t5like.{_MODULES.get(argv[0], argv[0])}").main(argv[1:])
+    importlib.import_module(f"t5like.{_FILES.get(argv[0], argv[0])}").main(argv[1:])
 
 
 def main() -> int:

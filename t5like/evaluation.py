@@ -19,6 +19,7 @@ from t5like.errors import UserError
 from t5like.generation import Writer, label_scores
 from t5like.losses import LossSums, loss_metrics, summed_losses
 from t5like.models.transformer import Transformer
+from t5like.ngram_model import NgramModel, floor_nats_per_token, sequences_of_rows
 from t5like.objectives.text_to_text import TextToText
 from t5like.scores import Sample, Score
 from t5like.sharding import put_batch
@@ -53,6 +54,29 @@ def unigram_score(metrics: Mapping[str, float], rows: Sequence[Features]) -> Sco
         unit="nats",
         baseline=unigram_entropy(rows),
         baseline_name="unigram entropy of the same tokens",
+        higher_is_better=False,
+    )
+
+
+def ngram_score(
+    metrics: Mapping[str, float],
+    rows: Sequence[Features],
+    training_rows: Sequence[Features],
+    *,
+    num_tokens: int,
+) -> Score:
+    """Returns a held-out loss beside that of an n-gram model of the same targets, fitted on some training rows.
+
+    It is the least a model has to reach that looks further than a few tokens back, or at its inputs.
+    """
+    sequences = sequences_of_rows(training_rows).sequences
+    model = NgramModel.fit(sequences, num_tokens=num_tokens)
+    return Score(
+        name="held-out nats per token, against n-grams",
+        value=metrics["nats_per_token"],
+        unit="nats",
+        baseline=floor_nats_per_token(model, rows),
+        baseline_name=f"{model.order}-gram model of {sum(map(len, sequences)):,} training tokens",
         higher_is_better=False,
     )
 

@@ -6,41 +6,50 @@ t5like pretrain configs/tiny.py --workdir runs/tiny --optimizer.schedule.peak 2e
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
+import numpy as np
 import tyro
 
 from t5like import outcome
 from t5like import workdir as workdirs
-from t5like.batch import Features
+from t5like.batch import Features, trained_stack
 from t5like.config import parse_command_line, to_json
 from t5like.data.encoded import Encoded
 from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.mixture import Mixture
-from t5like.data.pipeline import pretraining_batches
+from t5like.data.pipeline import pretraining_batches, print_note
+from t5like.data.quarantine import Blocks
 from t5like.data.sentencepiece_vocabulary import (
     MAX_TRAINING_CHARACTERS,
     SentencePieceVocabulary,
     train_vocabulary,
 )
 from t5like.data.sources import EMBEDDED
+from t5like.data.sources.base import Source
 from t5like.data.splits import TextSplits, open_splits
+from t5like.data.token_store import open_store
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import held_out_loss, unigram_score
+from t5like.evaluation import held_out_loss, ngram_score, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.pretraining import AnyObjective
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
+from t5like.scores import Score
 from t5like.trained_model import Init, load_model
 from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
 
 COMMAND = "t5like pretrain"
+
+# Training targets that the n-gram model beside the final loss is fitted on, at most.
+MAX_NGRAM_TOKENS = 2_000_000
 
 # How a model computes, not what: a run may differ in these from the run whose parameters it starts from.
 MAY_DIFFER_FROM_INIT = (
@@ -74,6 +83,8 @@ class Pretrain(TrainingConfig):
     """Pieces of a vocabulary that is trained, sentinels not counted."""
     vocabulary_extra_ids: int = 100
     """Sentinels added to a SentencePiece model that is named or trained; folders and bytes have their own."""
+    token_store: str | None = None
+    """Folder in which `t5like tokenize` keeps the ids of texts; what it does not hold is tokenised as it is read."""
     init: str | None = None
     """Workdir of an earlier run, or hf:FOLDER of a public model, whose parameters and vocabulary to start from; None
     draws fresh ones."""
@@ -134,7 +145,35 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     samples = pretraining_samples(
         placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
     )
-    return outcome.conclude(workdir, [unigram_score(outcome.last_validation(workdir), rows)], samples)
+    scores = final_scores(config, text, vocabulary, outcome.last_validation(workdir), rows)
+    return outcome.conclude(workdir, scores, samples)
+
+
+def final_scores(
+    config: Pretrain,
+    text: TextSplits,
+    vocabulary: Vocabulary,
+    metrics: Mapping[str, float],
+    rows: Sequence[Features],
+) -> list[Score]:
+    """Returns the held-out loss beside what single tokens and n-grams give on the same rows.
+
+    The n-gram model is of no more rows than the run has seen, and of no more tokens than take a few seconds.
+    """
+    scores = [unigram_score(metrics, rows)]
+    length = len(rows[0][f"{trained_stack(rows[0])}_target_tokens"])
+    try:
+        training_rows = text.training_rows(
+            config.objective,
+            vocabulary,
+            seed=config.seed,
+            max_rows=min(config.num_steps * config.batch_size, max(1, MAX_NGRAM_TOKENS // length)),
+            max_damaged_blocks=config.max_damaged_blocks,
+        )
+        scores.append(ngram_score(metrics, rows, training_rows, num_tokens=vocabulary.num_tokens))
+    except UserError as error:  # the run is done, and the data need not be there any more
+        print_note(f"there is no n-gram model to compare with: {error}")
+    return scores
 
 
 def training_batches(
@@ -142,7 +181,7 @@ def training_batches(
 ) -> grain.DatasetIterator[Features]:
     """Returns the batches of a run, from the first on; see `pretraining_batches`."""
     return pretraining_batches(
-        [Encoded(source, vocabulary) for source in text.train],
+        [open_documents(source, vocabulary, config.token_store) for source in text.train],
         shares=text.shares,
         objective=config.objective,
         vocabulary=vocabulary,
@@ -162,6 +201,24 @@ def read_text(config: Pretrain) -> TextSplits:
         text_field=config.text_field,
         mixture=config.mixture,
     )
+
+
+def open_documents(source: Source, vocabulary: Vocabulary, token_store: str | None) -> Blocks[np.ndarray]:
+    """Returns the ids of a source's texts: those of a token store as far as there is one."""
+    if token_store is None:
+        return Encoded(source, vocabulary)
+    store = open_store(Path(token_store).expanduser(), source, vocabulary, note=print_note)
+    if store is None:
+        print_note(
+            f"{token_store} does not hold {source.location} as it is, in this vocabulary: it is tokenised as it is read"
+        )
+        return Encoded(source, vocabulary)
+    if not store.is_complete:
+        print_note(
+            f"{store.folder} holds {store.num_parts_stored} of {store.num_parts} parts of {source.location}: the others "
+            "are tokenised as they are read"
+        )
+    return store
 
 
 def choose_vocabulary(config: Pretrain, text: TextSplits, init: Init | None) -> Vocabulary:

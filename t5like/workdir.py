@@ -25,7 +25,8 @@ from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.models.config import TransformerConfig
 
-# What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`.
+# What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`, and
+# ids are the same with a token store as without.
 MAY_CHANGE = (
     "num_steps",
     "log_every_steps",
@@ -34,6 +35,7 @@ MAY_CHANGE = (
     "num_checkpoints_kept",
     "audits_examples",
     "max_damaged_blocks",
+    "token_store",
 )
 
 

@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ground", ("__init__", "errors", "batch", "allocator", "entry")),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
+    ("host, no jax: a model of counts", ("ngram_model",)),
     ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
@@ -30,14 +31,21 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
     ("the loop", ("loop", "evaluation", "samples", "training")),
-    ("entry points", ("pretrain", "finetune", "evaluate", "generate", "show_batch", "convert")),
+    (
+        "entry points",
+        ("pretrain", "tokenize_text", "finetune", "evaluate", "generate", "ngram", "show_batch", "convert"),
+    ),
     ("the command", ("cli", "__main__")),
 )
 HOST_FLOORS = [floor for floor, _ in FLOORS if floor == "ground" or floor.startswith("host")]
 DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 # Entry points stand side by side; these alone lean on another one.
-ENTRY_IMPORTS = {"evaluate": {"pretrain", "finetune"}, "show_batch": {"pretrain"}}
+ENTRY_IMPORTS = {
+    "evaluate": {"pretrain", "finetune"},
+    "show_batch": {"pretrain"},
+    "tokenize_text": {"pretrain"},
+}
 
 JUNK_DRAWERS = {"utils", "util", "helpers", "common", "misc"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_CONFIG_LINES = 450, 60, 80

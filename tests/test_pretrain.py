@@ -1,18 +1,25 @@
 """Which vocabulary a run is given, and what it keeps of it."""
 
 import dataclasses
+import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from t5like import evaluation
+from t5like import pretrain as pretrain_module
 from t5like import workdir as workdirs
-from t5like.data.vocabulary import load_vocabulary, save_public_vocabulary
+from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_public_vocabulary
 from t5like.data.wordpiece import WordPieceVocabulary
 from t5like.errors import UserError
 from t5like.generate import Generate, generate
+from t5like.ngram_model import NgramModel
 from t5like.objectives.text_to_text import TextToText
-from t5like.pretrain import choose_vocabulary, pretrain
+from t5like.pretrain import choose_vocabulary, final_scores, pretrain, read_text
+from t5like.report.workdir import read_runs
 
 
 def test_a_run_on_bytes_keeps_them(
@@ -38,6 +45,63 @@ def test_a_vocabulary_may_come_from_another_workdir(small_pretrain: Any, pretrai
     assert choose_vocabulary(config, [], init).sha256 == own.sha256
     with pytest.raises(UserError, match="vocabulary bytes does not match the checkpoint"):
         choose_vocabulary(dataclasses.replace(config, vocabulary="bytes"), [], init)
+
+
+def test_a_run_ends_beside_single_tokens_and_n_grams(pretrained: Path) -> None:
+    (run,) = read_runs(pretrained)
+    unigram, ngram = run.evaluation[:2]
+    assert unigram.value == ngram.value
+    assert unigram.baseline_name == "unigram entropy of the same tokens"
+    assert re.fullmatch(r"5-gram model of [\d,]+ training tokens", ngram.baseline_name or "")
+    assert 0 < (ngram.baseline or 0) < math.log(vocabulary_of(pretrained).num_tokens)
+
+
+def test_the_n_gram_model_has_seen_no_more_rows_than_the_run(
+    small_pretrain: Any, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, text = vocabulary_of(pretrained), read_text(small_pretrain)
+    rows = text.held_out_rows(small_pretrain.objective, vocabulary, seed=0, max_rows=8)
+    arguments = {"seed": 0, "max_damaged_blocks": 0}
+    training = text.training_rows(small_pretrain.objective, vocabulary, max_rows=20, **arguments)
+    assert len(training) == 20
+    everything = text.training_rows(small_pretrain.objective, vocabulary, max_rows=10**6, **arguments)
+    assert 20 < len(everything) < 10**6
+
+    seen: list[int] = []
+
+    def count(sequences: list[np.ndarray], *, num_tokens: int) -> NgramModel:
+        seen.append(len(sequences))
+        return NgramModel([], num_tokens=num_tokens)  # of order 0, which is uniform
+
+    monkeypatch.setattr(evaluation.NgramModel, "fit", count)
+    for num_steps, limit in ((2, 2_000_000), (10**6, 200)):
+        monkeypatch.setattr(pretrain_module, "MAX_NGRAM_TOKENS", limit)
+        config = dataclasses.replace(small_pretrain, num_steps=num_steps)
+        _, ngram = final_scores(config, text, vocabulary, {"nats_per_token": 1.0}, rows)
+        assert math.isclose(ngram.baseline or 0, math.log(vocabulary.num_tokens))
+    length = len(rows[0]["decoder_target_tokens"])
+    assert seen == [2 * small_pretrain.batch_size, 200 // length]
+
+
+def test_a_run_whose_data_are_gone_at_its_end_has_its_other_score(
+    small_pretrain: Any, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").mkdir()
+    for number in range(3):
+        (tmp_path / "text" / f"{number}.txt").write_text("some text of a run " * 20)
+    config = dataclasses.replace(small_pretrain, data=str(tmp_path / "text"))
+    vocabulary, text = vocabulary_of(pretrained), read_text(config)
+    rows = text.held_out_rows(config.objective, vocabulary, seed=0, max_rows=8)
+    for file in (tmp_path / "text").iterdir():
+        file.unlink()
+    (unigram,) = final_scores(config, text, vocabulary, {"nats_per_token": 1.0}, rows)
+    assert unigram.name == "held-out nats per token"
+    assert "there is no n-gram model to compare with: " in capsys.readouterr().err
+
+
+def vocabulary_of(workdir: Path) -> Vocabulary:
+    """Returns the vocabulary of a run."""
+    return load_vocabulary(workdir / "vocabulary")
 
 
 def test_span_corruption_needs_a_vocabulary_with_sentinels(small_pretrain: Any, tmp_path: Path) -> None:

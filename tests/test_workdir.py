@@ -73,7 +73,8 @@ def test_a_run_goes_on_from_its_newest_checkpoint(small_pretrain: Any, workdir: 
 @pytest.mark.parametrize("name", workdirs.MAY_CHANGE)
 def test_what_may_change_may(name: str, small_pretrain: Any, workdir: Path) -> None:
     (workdir / "checkpoints" / "4").mkdir(parents=True)
-    changed = dataclasses.replace(small_pretrain, **{name: getattr(small_pretrain, name) + 1})
+    value = getattr(small_pretrain, name)
+    changed = dataclasses.replace(small_pretrain, **{name: "elsewhere" if value is None else value + 1})
     assert workdirs.find_resume_step(workdir, changed) == 4
 
 

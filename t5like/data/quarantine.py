@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from t5like.errors import DamagedDataError
 
@@ -69,3 +69,15 @@ class Quarantine:
                 "--max_damaged_blocks to leave such blocks out."
             )
         self._note(f"left out after {_ATTEMPTS} attempts, {num_damaged} of at most {self._budget}: {what}")
+
+
+class Quarantined(Generic[Record]):
+    """Blocks of which what cannot be read is left out."""
+
+    def __init__(self, blocks: Blocks[Record], quarantine: Quarantine) -> None:
+        self.num_blocks = blocks.num_blocks
+        self._blocks, self._quarantine = blocks, quarantine
+
+    def read(self, block: int, start: int = 0) -> Iterator[Record]:
+        """Yields the records of a block; see `Quarantine.read`."""
+        return self._quarantine.read(self._blocks, block, start)

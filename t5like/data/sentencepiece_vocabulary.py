@@ -7,6 +7,7 @@ piece    <pad>  </s>  <unk>  the model's     <extra_id_99>  ...  <extra_id_1>  <
 import hashlib
 import io
 import itertools
+import multiprocessing
 import os
 import pathlib
 import re
@@ -31,8 +32,10 @@ _SPACE = "▁"
 _SENTINEL_IN_TEXT = re.compile(r"\s*(<extra_id_\d+>)")
 _LENGTH_DELIMITED, _PIECES_FIELD, _NORMALIZER_FIELD = 2, 1, 3  # see _holds_settings
 _MIN_SIZE = 4  # padding, end mark, unknown and one piece of text
-# Tokenising is a matter of speed alone here, the ids are the same; a small host has better uses for its threads.
-_NUM_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
+# Tokenising is a matter of speed alone here, the ids are the same; a small host has better uses for its threads, and so
+# has one where several processes tokenise.
+_IS_WORKER = multiprocessing.parent_process() is not None
+_NUM_THREADS = 1 if _IS_WORKER else max(1, min(8, (os.cpu_count() or 1) // 2))
 
 # Unigram training is linear in the text, some 3 s a megabyte; what comes later hardly moves the pieces.
 MAX_TRAINING_CHARACTERS = 20_000_000

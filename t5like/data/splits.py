@@ -4,14 +4,20 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from t5like.batch import Features
 from t5like.data.encoded import Encoded
 from t5like.data.mixture import Component, Mixture
-from t5like.data.pipeline import held_out_rows
-from t5like.data.sources import has_own_splits, open_source, sample_texts, split_source
+from t5like.data.pipeline import GROUPS_TOKENS, held_out_rows, print_note
+from t5like.data.quarantine import Blocks, Quarantine, Quarantined
+from t5like.data.sources import has_own_splits, open_source, sample_texts, shuffle_blocks, split_source
 from t5like.data.sources.base import Source
 from t5like.data.vocabulary import Vocabulary
 from t5like.objectives.base import Objective
+
+# Tokens of training text that are read at a time where few are needed.
+_SMALL_GROUPS_TOKENS = 2**18
 
 
 class TextSplits(NamedTuple):
@@ -43,17 +49,38 @@ class TextSplits(NamedTuple):
         Raises:
           UserError: a source holds no text.
         """
-        return [
-            row
-            for source, share in zip(self.held_out, self.held_out_shares, strict=True)
-            for row in held_out_rows(
-                Encoded(source, vocabulary),
-                objective=objective,
-                vocabulary=vocabulary,
-                seed=seed,
-                max_rows=max(1, round(max_rows * share)),
-            )
+        encoded = [Encoded(source, vocabulary) for source in self.held_out]
+        return _rows(encoded, self.held_out_shares, objective, vocabulary, seed=seed, max_rows=max_rows)
+
+    def training_rows(
+        self,
+        objective: Objective,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        max_rows: int,
+        max_damaged_blocks: int,
+    ) -> list[Features]:
+        """Returns rows of training text, counted as those of `held_out_rows`, from blocks all over it, each read once.
+
+        Raises:
+          UserError: a source holds no text.
+          DamagedDataError: more blocks than `max_damaged_blocks` cannot be read.
+        """
+        quarantine = Quarantine(max_damaged_blocks, print_note)
+        encoded = [
+            Quarantined(Encoded(shuffle_blocks(source, seed=seed), vocabulary), quarantine)
+            for source in self.train
         ]
+        return _rows(
+            encoded,
+            self.shares,
+            objective,
+            vocabulary,
+            seed=seed,
+            max_rows=max_rows,
+            groups_tokens=_SMALL_GROUPS_TOKENS,
+        )
 
 
 def open_splits(
@@ -81,6 +108,31 @@ def open_splits(
         return TextSplits(train, shares, (held_out,), (1.0,))
     pairs = [_split(component) for component in components]
     return TextSplits(tuple(t for t, _ in pairs), shares, tuple(h for _, h in pairs), shares)
+
+
+def _rows(
+    components: Sequence[Blocks[np.ndarray]],
+    shares: Sequence[float],
+    objective: Objective,
+    vocabulary: Vocabulary,
+    *,
+    seed: int,
+    max_rows: int,
+    groups_tokens: int = GROUPS_TOKENS,
+) -> list[Features]:
+    """Returns the first rows of each component, as many as its share and at least one."""
+    return [
+        row
+        for documents, share in zip(components, shares, strict=True)
+        for row in held_out_rows(
+            documents,
+            objective=objective,
+            vocabulary=vocabulary,
+            seed=seed,
+            max_rows=max(1, round(max_rows * share)),
+            groups_tokens=groups_tokens,
+        )
+    ]
 
 
 def _split(component: Component) -> tuple[Source, Source]:

@@ -38,8 +38,10 @@ def problems(run: Run) -> Markup | None:
     return element("div", element("strong", "Not everything is here"), element("ul", *entries), class_="note")
 
 
-def curves(run: Run) -> Markup:
+def curves(run: Run) -> Markup | None:
     """Returns one chart a metric: the loss across the page, the usual ones below, the rest folded away."""
+    if not run.has_curves:
+        return None
     if not run.metrics:
         return join(element("h3", "Curves"), element("p", "No metrics were logged yet.", class_="muted"))
     train_rows, validation_rows = run.rows("train"), run.rows("validation")
@@ -109,7 +111,7 @@ def scores(run: Run) -> Markup | None:
             )
         )
     table = element("table", element("thead", head), element("tbody", *rows))
-    at_step = "" if run.evaluation_step is None else f" at step {run.evaluation_step:,}"
+    at_step = "" if run.evaluation_step is None or not run.has_curves else f" at step {run.evaluation_step:,}"
     return join(
         element("h3", f"Evaluation{at_step}"),
         element("div", element("div", table, class_="scroll"), class_="card"),

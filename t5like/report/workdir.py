@@ -19,6 +19,10 @@ from t5like.scores import Sample, Score
 
 T = TypeVar("T")
 
+# By the class of the config.
+_KINDS = {"Pretrain": "Pretraining", "Finetune": "Fine-tuning", "Ngram": "N-gram model"}
+_WITHOUT_CURVES = ("Ngram",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -37,7 +41,12 @@ class Run:
     def kind(self) -> str:
         """What the run does, in a word."""
         short = short_class(self.config)
-        return {"Pretrain": "Pretraining", "Finetune": "Fine-tuning"}.get(short, short or "Run")
+        return _KINDS.get(short, short or "Run")
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether it goes in steps, of which metrics are logged."""
+        return short_class(self.config) not in _WITHOUT_CURVES
 
     def rows(self, split: str) -> list[dict[str, Any]]:
         """Returns the rows of one split in the order of their steps."""
@@ -103,7 +112,7 @@ def _read_run(folder: pathlib.Path) -> Run:
     except UserError as error:
         metrics = []
         problems.append(f"{METRICS_FILE} cannot be read, so there are no curves: {error}")
-    if metrics is None:
+    if metrics is None and short_class(config) not in _WITHOUT_CURVES:
         problems.append(f"{METRICS_FILE} is not there: there are no curves.")
     step, evaluation = piece("evaluation.json", _parse_evaluation, "there are no final scores") or (None, [])
     samples = piece("samples.json", _parse_samples, "there are no sample predictions")

@@ -3,7 +3,7 @@
 import pytest
 
 from t5like.data import quarantine as quarantine_module
-from t5like.data.quarantine import Quarantine
+from t5like.data.quarantine import Quarantine, Quarantined
 from t5like.errors import DamagedDataError
 from tests.data.fakes import Damaged, Documents
 
@@ -44,6 +44,15 @@ def test_within_the_budget_the_rest_of_the_block_is_left_out_and_named():
     kept = _read(documents, budget=1, notes=notes)
     assert kept == [d.tolist() for n, d in enumerate(Documents([3, 2, 4, 1, 2]).documents) if n != 1]
     assert notes == ["left out after 3 attempts, 1 of at most 1: a.txt, record 1: torn"]
+
+
+def test_quarantined_blocks_are_the_blocks_without_what_cannot_be_read():
+    documents = Damaged([3, 2, 4, 1, 2], block=0, record=1)
+    blocks = Quarantined(documents, Quarantine(1, lambda note: None))
+    assert blocks.num_blocks == 3
+    kept = [ids.tolist() for block in range(3) for ids in blocks.read(block)]
+    assert kept == _read(documents, budget=1)
+    assert [ids.tolist() for ids in blocks.read(1, 1)] == [documents.documents[3].tolist()]
 
 
 def test_the_same_damage_counts_once():

@@ -32,7 +32,7 @@ from t5like.data.sources.file_source import FileSource, Format
 from t5like.data.sources.files import File, find_files
 from t5like.data.sources.hugging_face import dataset_files, splits_of, without_descriptions
 from t5like.data.sources.jsonl import CompressedJsonLines, JsonLines
-from t5like.data.sources.parts import sample_texts, split_source
+from t5like.data.sources.parts import sample_texts, shuffle_blocks, split_source
 from t5like.data.sources.text import CompressedText, Text
 from t5like.data.sources.tfds import Tfds
 from t5like.data.sources.tfrecord import TFRecord
@@ -40,7 +40,15 @@ from t5like.data.standard_library import Split
 from t5like.data.tfds_source import NoRandomAccessError
 from t5like.errors import UserError
 
-__all__ = ["EMBEDDED", "TFDS_PREFIX", "has_own_splits", "open_source", "sample_texts", "split_source"]
+__all__ = [
+    "EMBEDDED",
+    "TFDS_PREFIX",
+    "has_own_splits",
+    "open_source",
+    "sample_texts",
+    "shuffle_blocks",
+    "split_source",
+]
 
 EMBEDDED = "embedded"
 TFDS_PREFIX = "tfds:"

@@ -1,8 +1,10 @@
-"""Parts of a source: what is held out for validation, and a sample of its texts."""
+"""Parts of a source: what is held out for validation, its blocks in another order, and a sample of its texts."""
 
 import bisect
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from t5like.data.sources.base import Part, Source
 from t5like.errors import UserError
@@ -26,6 +28,11 @@ def split_source(source: Source) -> tuple[Part, Part]:
         )
     held_out = _HeldOut(source.num_blocks)
     return Part(source, _Training(held_out)), Part(source, held_out)
+
+
+def shuffle_blocks(source: Source, *, seed: int) -> Part:
+    """Returns the source with its blocks in a random order, so that the first of them are from all over it."""
+    return Part(source, np.random.default_rng(seed).permutation(source.num_blocks).tolist())
 
 
 def sample_texts(source: Source, max_characters: int) -> Iterator[str]:

@@ -4,33 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.data.sources import sample_texts, split_source
-from t5like.data.sources.base import Source
+from t5like.data.sources import sample_texts, shuffle_blocks, split_source
 from t5like.errors import UserError
-
-
-class Numbers(Source):
-    """Blocks of texts that say where they are."""
-
-    def __init__(self, sizes):
-        self.location = "numbers"
-        self.num_blocks = len(sizes)
-        self.sizes = sizes
-        self.num_opened = 0
-
-    def read(self, block, start=0):
-        self.num_opened += 1
-        for record in range(start, self.sizes[block]):
-            yield f"{block}.{record};"
-
-    def place(self, block, record):
-        return f"block {block}, record {record}"
-
-    def fingerprint(self):
-        return "f"
-
-    def digest(self, file_digest):
-        return "d"
+from tests.data.fakes import Numbers
 
 
 def _blocks(part):
@@ -52,6 +28,13 @@ def test_split_holds_out_two_percent_evenly_and_loses_nothing(num_blocks):
     assert max(1, 0.02 * num_blocks - 1) <= len(held_out) <= max(1, 0.02 * num_blocks + 1)
     gaps = {b - a for a, b in itertools.pairwise(held_out)}
     assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_shuffled_blocks_are_all_there_in_an_order_of_the_seed():
+    first, again, other = (_blocks(shuffle_blocks(Numbers([1] * 100), seed=seed)) for seed in (0, 0, 1))
+    assert sorted(first) == list(range(100))
+    assert first == again != other
+    assert len(set(first[:10]) - set(range(20))) > 3  # from all over
 
 
 def test_parts_are_places_and_digests_of_the_whole():
