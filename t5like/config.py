@@ -14,7 +14,7 @@ import json
 import runpy
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -241,12 +241,19 @@ def describe_type(kind: Any) -> str:
     }
     parts = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
-        return ", ".join(map(str, parts[:-1])) + f" or {parts[-1]}" if parts[1:] else str(parts[0])
+        return _alternatives(parts)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        if all(map(dataclasses.is_dataclass, parts)):
+            return f"an object of class {_alternatives([part.__name__ for part in parts])}"
         return " or ".join(map(describe_type, parts))
     if typing.get_origin(kind) is tuple and parts[1:] == (...,):
         return f"any number of: {describe_type(parts[0])}"
     return words.get(kind, f"an object of class {getattr(kind, '__name__', kind)}")
+
+
+def _alternatives(words: Sequence[Any]) -> str:
+    """Returns ["a", "b", "c"] as "a, b or c"."""
+    return ", ".join(map(str, words[:-1])) + f" or {words[-1]}" if words[1:] else str(words[0])
 
 
 def to_dict(config: Any) -> Any:

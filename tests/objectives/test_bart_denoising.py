@@ -160,6 +160,19 @@ def test_spans_add_up(num_hidden, mean, seed):
         assert not row[number:].any()
 
 
+def test_worked_example_of_lengths():
+    class Drawn:
+        def poisson(self, mean, shape):
+            return np.array([[3, 0, 4, 1, 2]])
+
+        def random(self, shape):
+            return np.arange(np.prod(shape)).reshape(shape) / 10
+
+    spans, num_spans = draw_spans(np.array([5]), 3.0, Drawn())
+    assert spans.tolist() == [[3, 0, 2]]
+    assert num_spans.tolist() == [3]
+
+
 def test_spans_are_poisson_numbers_in_random_order():
     rng = np.random.default_rng(0)
     spans, num_spans = draw_spans(np.full(300, 400), 3.0, rng)
