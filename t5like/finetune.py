@@ -14,6 +14,7 @@ from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.batch import Features
 from t5like.config import parse_command_line, to_json
+from t5like.data.lanes import Packing
 from t5like.data.pipeline import finetuning_batches
 from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
@@ -43,6 +44,8 @@ class Finetune(TrainingConfig):
     data_dir: str | None = None
     """Folder of the task's official files; None takes them from TFDS, or from where the task itself says."""
     objective: TextToText = TextToText(inputs_length=128, targets_length=16)
+    packs_rows: bool = False
+    """Put several examples in a row, as far as they fit."""
     dropout_rate: float = 0.1
     answers: Answering = "written"
     """Whether the model writes its answer to an example, or scores each of the task's labels and takes the likeliest."""
@@ -119,6 +122,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
             [tokenize(train_examples, config.objective, vocabulary)],
             batch_size=config.batch_size,
             seed=config.seed,
+            packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
         ),
         workdir=workdir,
         data_sha256=hashlib.sha256(f"{task.name}: {len(train_examples)} examples".encode()).hexdigest(),

@@ -8,8 +8,8 @@ from t5like.data.sources.base import Source
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import DamagedDataError, UserError
 
-# Texts encoded at a time: enough for SentencePiece to use its threads, and a small part of what a group holds.
-_BATCH_CHARACTERS = 2**20
+# Texts encoded at a time: enough that the call costs nothing, and little to hold for each of many lanes.
+_BATCH_CHARACTERS = 2**18
 
 
 class Encoded:

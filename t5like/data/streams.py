@@ -58,7 +58,9 @@ class EpochOrder:
         self._num = num
         # Lanes are in one epoch, or two.
         self._permutation = functools.lru_cache(2)(
-            lambda epoch: generator(seed, stream, component, epoch).permutation(num)
+            lambda epoch: generator(seed, stream, component, epoch).permutation(
+                np.arange(num, dtype=np.int32)
+            )
         )
 
     def at(self, number: int) -> tuple[int, int]:

@@ -6,12 +6,12 @@ Sizes are powers of two that depend on the total alone, so that a copy of the da
 import math
 
 _NUM_BLOCKS = 1024
-_MIN_BYTES, _MAX_BYTES = 16 * 1024, 4 * 1024 * 1024
+_MIN_BYTES, _MAX_BYTES = 16 * 1024, 256 * 1024
 _MAX_RECORDS = 1024
 
 
 def bytes_per_block(total: int) -> int:
-    """Returns the bytes of a block where records have no numbers: a thousandth of all, from 16 KiB to 4 MiB."""
+    """Returns the bytes of a block where records have no numbers: a thousandth of all, from 16 KiB to 256 KiB."""
     return min(max(_nearest_power_of_two(total / _NUM_BLOCKS), _MIN_BYTES), _MAX_BYTES)
 
 

@@ -15,7 +15,7 @@ class JsonLines(Format):
     """Lines that are not compressed: a block is those that start in a stretch of bytes.
 
     The stretches of all files are of one power of two, such that there are some thousand of them: at least 16 KiB, of
-    which there may be fewer, and at most 4 MiB, of which there may be more.
+    which there may be fewer, and at most 256 KiB, of which there may be more.
     """
 
     def __init__(self, files: Sequence[File], text_field: str, *, block_bytes: int | None = None) -> None:

@@ -116,7 +116,7 @@ def test_only_escapes_that_are_no_text_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("total", "block_bytes"),
-    [(1, 16 << 10), (16 << 20, 16 << 10), (100 << 20, 128 << 10), (1 << 40, 4 << 20)],
+    [(1, 16 << 10), (16 << 20, 16 << 10), (100 << 20, 128 << 10), (1 << 40, 256 << 10)],
 )
 def test_block_size_is_of_the_total_alone(total, block_bytes):
     for num_files in (1, 7):
@@ -132,7 +132,7 @@ def test_block_size_is_of_the_total_alone(total, block_bytes):
 def test_millions_of_blocks_take_no_memory_and_no_time_to_find(tmp_path):
     write_bytes(tmp_path / "a.jsonl", b'{"text": "a"}\n')
     file = File(
-        filesystem=LocalFileSystem(), path=str(tmp_path / "a.jsonl"), name="a", relative="a", size=40 << 40
+        filesystem=LocalFileSystem(), path=str(tmp_path / "a.jsonl"), name="a", relative="a", size=5 << 39
     )
     source = FileSource.__new__(FileSource)
     tracemalloc.start()
