@@ -1,4 +1,4 @@
-"""Feature names, shapes and dtypes of a batch, and the one function that lays a row of it out.
+"""Feature names, shapes and dtypes of a batch, and the functions that lay its rows out.
 
 A batch is a plain `dict[str, np.ndarray]`. An encoder alone is given the features that begin with `encoder_`, a decoder
 alone those that begin with `decoder_`, an encoder-decoder both:
@@ -28,7 +28,7 @@ Attention masks come from the segment ids alone, never from the token ids: a pad
 pads with 0 and starts the decoder with it; what other families do is in their `SpecialTokens`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -123,7 +123,7 @@ def encoder_decoder_rows(
     inputs_length: int,
     targets_length: int,
 ) -> Features:
-    """Returns rows of an encoder-decoder batch, as `encoder_decoder_row` lays them out, the end mark put after both.
+    """Returns rows of an encoder-decoder batch, as `encoder_decoder_row` lays them out, with the marks put around both.
 
     With inputs_length=4, targets_length=3, end mark 1:
 
@@ -132,35 +132,140 @@ def encoder_decoder_rows(
                                              decoder_input_tokens   [0 5 0]   [0 6 0]
 
     Args:
-      inputs: [any] int32 ids of all rows, one after another, no end marks.
-      input_lengths: [num_rows] how many are of each row, below `inputs_length`.
+      inputs: [any] int32 ids of all rows, one after another, no marks.
+      input_lengths: [num_rows] how many are of each row, so that its marks fit as well.
       targets: [any] int32 ids, as `inputs`.
-      target_lengths: [num_rows], below `targets_length`.
+      target_lengths: [num_rows], as `input_lengths`.
     """
-    encoder_tokens, encoder_is_real = _fill_rows(inputs, input_lengths, inputs_length, special_tokens)
-    decoder_tokens, decoder_is_real = _fill_rows(targets, target_lengths, targets_length, special_tokens)
-    shifted = np.empty_like(decoder_tokens)
-    shifted[:, 0] = special_tokens.decoder_start_id
-    shifted[:, 1:] = np.where(decoder_is_real[:, 1:], decoder_tokens[:, :-1], special_tokens.pad_id)
+    eos_id, start_id = special_tokens.eos_id, special_tokens.decoder_start_id
+    targets, target_lengths = with_marks(
+        targets, target_lengths, before=special_tokens.target_begin_ids, after=(eos_id,)
+    )
+    return encoder_rows(inputs, input_lengths, special_tokens, length=inputs_length) | decoder_rows(
+        targets, target_lengths, start_id, pad_id=special_tokens.pad_id, length=targets_length
+    )
+
+
+def encoder_rows(
+    tokens: np.ndarray, lengths: np.ndarray, special_tokens: SpecialTokens, *, length: int
+) -> Features:
+    """Returns what an encoder reads of texts, with the marks put around each.
+
+    With length=4, begin mark 2, end mark 3:
+
+        tokens [7 8 9], lengths [2 1]   ->  encoder_input_tokens   [2 7 8 3] [2 9 3 0]
+                                            encoder_segment_ids    [1 1 1 1] [1 1 1 0]
+
+    Args:
+      tokens: [any] int32 ids of all rows, one after another, no marks.
+      lengths: [num_rows] how many are of each row, so that its marks fit as well.
+    """
+    tokens, lengths = with_marks(
+        tokens, lengths, before=special_tokens.begin_ids, after=(special_tokens.eos_id,)
+    )
+    rows, is_real = _rows(tokens, lengths, length, special_tokens.pad_id)
+    return {"encoder_input_tokens": rows, "encoder_segment_ids": is_real.astype(np.int32)}
+
+
+def encoder_pair_rows(
+    first: np.ndarray,
+    first_lengths: np.ndarray,
+    second: np.ndarray,
+    second_lengths: np.ndarray,
+    special_tokens: SpecialTokens,
+    *,
+    length: int,
+) -> Features:
+    """Returns what an encoder reads of pairs of texts, with the marks put around and between them.
+
+    With length=7, begin mark 2, end mark and separator 3:
+
+        first [7 8], second [9]   ->  encoder_input_tokens   [2 7 8 3 9 3 0]
+                                      encoder_segment_ids    [1 1 1 1 1 1 0]
+                                      encoder_token_types    [0 0 0 0 1 1 0]
+
+    Args:
+      first: [any] int32 ids of the first texts of all rows, one after another, no marks.
+      first_lengths: [num_rows] how many are of each row.
+      second: [any] int32 ids, as `first`.
+      second_lengths: [num_rows], as `first_lengths`; the marks of a row must fit as well.
+    """
+    begin_ids, separator_ids = special_tokens.begin_ids, special_tokens.separator_ids
+    heads, head_lengths = with_marks(first, first_lengths, before=begin_ids, after=separator_ids)
+    tails, tail_lengths = with_marks(second, second_lengths, before=(), after=(special_tokens.eos_id,))
+    places = np.arange(length)
+    lengths = head_lengths + tail_lengths
+    is_head, is_real = places < head_lengths[:, None], places < lengths[:, None]
+    rows = np.full((len(lengths), length), special_tokens.pad_id, np.int32)
+    rows[is_head], rows[is_real & ~is_head] = heads, tails
     return {
-        "encoder_input_tokens": encoder_tokens,
-        "encoder_segment_ids": encoder_is_real.astype(np.int32),
-        "decoder_input_tokens": shifted,
-        "decoder_target_tokens": decoder_tokens,
-        "decoder_segment_ids": decoder_is_real.astype(np.int32),
-        "decoder_loss_weights": decoder_is_real.astype(np.float32),
+        "encoder_input_tokens": rows,
+        "encoder_segment_ids": is_real.astype(np.int32),
+        "encoder_token_types": (is_real & ~is_head).astype(np.int32),
     }
 
 
-def _fill_rows(
-    tokens: np.ndarray, lengths: np.ndarray, row_length: int, special_tokens: SpecialTokens
+def decoder_rows(
+    targets: np.ndarray,
+    lengths: np.ndarray,
+    start_ids: np.ndarray | int,
+    *,
+    length: int,
+    pad_id: int,
+) -> Features:
+    """Returns what a decoder reads and is to write.
+
+    With length=3, and 9 and 8 to start with:
+
+        targets [5 6 7], lengths [2 1]   ->  decoder_target_tokens   [5 6 0] [7 0 0]
+                                             decoder_input_tokens    [9 5 0] [8 0 0]
+
+    Args:
+      targets: [any] int32 ids of all rows, one after another, marks included.
+      lengths: [num_rows] how many are of each row, at least 1.
+      start_ids: [num_rows] the first input of each row, or one for all.
+    """
+    rows, is_real = _rows(targets, lengths, length, pad_id)
+    inputs = np.empty_like(rows)
+    inputs[:, 0] = start_ids
+    inputs[:, 1:] = np.where(is_real[:, 1:], rows[:, :-1], pad_id)
+    return {
+        "decoder_input_tokens": inputs,
+        "decoder_target_tokens": rows,
+        "decoder_segment_ids": is_real.astype(np.int32),
+        "decoder_loss_weights": is_real.astype(np.float32),
+    }
+
+
+def with_marks(
+    tokens: np.ndarray, lengths: np.ndarray, *, before: Sequence[int], after: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns tokens [num_rows, row_length] int32 with an end mark after each row's own, and where they are real."""
-    places = np.arange(row_length)
-    rows = np.full((len(lengths), row_length), special_tokens.pad_id, np.int32)
-    rows[places < lengths[:, None]] = tokens
-    rows[np.arange(len(lengths)), lengths] = special_tokens.eos_id
-    return rows, places <= lengths[:, None]
+    """Returns texts, one after another, and their lengths, with marks put before and after each.
+
+    before (2), after (3):   [7 8 9], lengths [2 1]   ->   [2 7 8 3 2 9 3], lengths [4 3]
+    """
+    lengths = np.asarray(lengths, np.int64)
+    marked_lengths = lengths + len(before) + len(after)
+    ends = np.cumsum(marked_lengths)
+    marked = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
+    is_text = np.ones(len(marked), bool)
+    for places, mark in [
+        *((ends - marked_lengths + i, mark) for i, mark in enumerate(before)),
+        *((ends - len(after) + i, mark) for i, mark in enumerate(after)),
+    ]:
+        marked[places], is_text[places] = mark, False
+    marked[is_text] = tokens
+    return marked, marked_lengths
+
+
+def _rows(
+    tokens: np.ndarray, lengths: np.ndarray, row_length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns tokens [num_rows, row_length] int32, and where they are real."""
+    is_real = np.arange(row_length) < lengths[:, None]
+    rows = np.full(is_real.shape, pad_id, np.int32)
+    rows[is_real] = tokens
+    return rows, is_real
 
 
 def without_ids(batch: Features) -> Features:

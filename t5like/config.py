@@ -14,7 +14,7 @@ import json
 import runpy
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,14 +123,18 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
 
 
 def field_paths(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted path of every field of a config tree that holds a value, not a further config.
+    """Yields the dotted path of every field of a config tree that holds a value, not a further config or several.
 
-    The underscore that keeps a field `from_` apart from the word of Python is no part of its name.
+    Of several, each has its number: objective.denoisers.0.rate. The underscore that keeps a field `from_` apart from the
+    word of Python is no part of its name.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from field_paths(value, f"{prefix}{field.name}.")
+        elif _holds_configs(value):
+            for number, item in enumerate(value):
+                yield from field_paths(item, f"{prefix}{field.name}.{number}.")
         else:
             yield f"{prefix}{field.name.removesuffix('_')}"
 
@@ -217,7 +221,7 @@ def _type_of(config: Any, path: str) -> Any:
     """Returns the type that the field at a dotted path is declared with."""
     *parents, name = path.split(".")
     for parent in parents:
-        config = getattr(config, parent)
+        config = config[int(parent)] if parent.isdigit() else getattr(config, parent)
     hints = typing.get_type_hints(type(config))
     return hints[name] if name in hints else hints[f"{name}_"]
 
@@ -237,12 +241,19 @@ def describe_type(kind: Any) -> str:
     }
     parts = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
-        return ", ".join(map(str, parts[:-1])) + f" or {parts[-1]}" if parts[1:] else str(parts[0])
+        return _alternatives(parts)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        if all(map(dataclasses.is_dataclass, parts)):
+            return f"an object of class {_alternatives([part.__name__ for part in parts])}"
         return " or ".join(map(describe_type, parts))
     if typing.get_origin(kind) is tuple and parts[1:] == (...,):
         return f"any number of: {describe_type(parts[0])}"
     return words.get(kind, f"an object of class {getattr(kind, '__name__', kind)}")
+
+
+def _alternatives(words: Sequence[Any]) -> str:
+    """Returns ["a", "b", "c"] as "a, b or c"."""
+    return ", ".join(map(str, words[:-1])) + f" or {words[-1]}" if words[1:] else str(words[0])
 
 
 def to_dict(config: Any) -> Any:
@@ -316,6 +327,13 @@ def check_types(config: Any, prefix: str = "") -> None:
             raise UserError(f"{prefix}{name} takes {describe_type(kind)}, not {value!r}.")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{prefix}{name}.")
+        elif _holds_configs(value):
+            for number, item in enumerate(value):
+                check_types(item, f"{prefix}{name}.{number}.")
+
+
+def _holds_configs(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(map(dataclasses.is_dataclass, value))
 
 
 def _is_of_type(value: Any, kind: Any) -> bool:

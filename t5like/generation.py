@@ -145,7 +145,8 @@ class Writer:
 
     @functools.partial(jax.jit, static_argnums=0)
     def _start(self, params: PyTree, batch: Batch) -> tuple[jax.Array, DecodingState]:
-        length = batch["decoder_input_tokens"].shape[1] + self._max_length
+        # What is written last is not read any more, so that an answer may fill all positions.
+        length = batch["decoder_input_tokens"].shape[1] + self._max_length - 1
         return self._model.apply({"params": params}, batch, length, method=Transformer.start_decoding)
 
     def _step(

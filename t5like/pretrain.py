@@ -38,7 +38,7 @@ from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, ngram_score, unigram_score
 from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
-from t5like.objectives.span_corruption import SpanCorruption
+from t5like.objectives.pretraining import AnyObjective
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
@@ -63,7 +63,7 @@ class Pretrain(TrainingConfig):
     """Everything that decides a pretraining run."""
 
     model: TransformerConfig
-    objective: SpanCorruption
+    objective: AnyObjective
     data: str = EMBEDDED
     """Text to train on: embedded; a file, folder or glob of text, .jsonl, .parquet, .arrow, .tfrecord or .array_record,
     here or at a URL such as gs://...; or tfds:name."""

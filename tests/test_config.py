@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5like.config import (
+    check_types,
     describe_type,
     differences,
     field_paths,
@@ -24,7 +25,12 @@ from t5like.config import (
 from t5like.errors import UserError
 from t5like.finetune import Finetune
 from t5like.models.config import TransformerConfig
+from t5like.objectives.bart_denoising import BartDenoising
+from t5like.objectives.causal_lm import CausalLM
+from t5like.objectives.masked_lm import MaskedLM
+from t5like.objectives.prefix_lm import PrefixLM
 from t5like.objectives.span_corruption import SpanCorruption
+from t5like.objectives.ul2 import DENOISERS, UL2
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant, Linear
 from t5like.pretrain import Pretrain
@@ -118,6 +124,39 @@ def test_fields_are_replaced_together_and_in_every_spelling() -> None:
         "--num-steps=9", "--model.embed_dim", "32", "--optimizer.schedule.warmup-steps=3"
     )
     assert (changed.num_steps, changed.model.embed_dim, changed.optimizer.schedule.warmup_steps) == (9, 32, 3)
+
+
+def test_configs_in_a_tuple_have_numbers() -> None:
+    config = dataclasses.replace(CONFIG, objective=UL2(inputs_length=64))
+    assert "objective.denoisers.6.rate" in set(field_paths(config))
+    changed = override(
+        config, ["--objective.denoisers.6.rate", "0.5", "--objective.denoisers.0.mode", "None"], command="x"
+    )
+    first, *between, last = changed.objective.denoisers
+    assert (first.mode, last.rate) == (None, 0.5)
+    assert tuple(between) == config.objective.denoisers[1:-1]
+    assert from_dict(json.loads(to_json(changed))) == changed
+    with pytest.raises(UserError, match=r"denoisers\.0\.rate takes a number, not 'often'"):
+        override(config, ["--objective.denoisers.0.rate", "often"], command="x")
+    with pytest.raises(UserError, match=r"no field --objective\.denoisers\.7\.rate"):
+        override(config, ["--objective.denoisers.7.rate", "1"], command="x")
+    bad = dataclasses.replace(DENOISERS[0])
+    object.__setattr__(bad, "rate", "often")
+    with pytest.raises(UserError, match=r"objective\.denoisers\.1\.rate takes a number, not 'often'"):
+        check_types(
+            dataclasses.replace(config, objective=UL2(inputs_length=64, denoisers=(DENOISERS[0], bad)))
+        )
+
+
+@pytest.mark.parametrize(
+    "objective", [UL2(), PrefixLM(), BartDenoising(), CausalLM(), MaskedLM(), SpanCorruption()]
+)
+def test_any_objective_is_a_field_and_its_fields_are_replaced(objective: Any) -> None:
+    config = dataclasses.replace(CONFIG, objective=objective)
+    check_types(config)
+    assert from_dict(json.loads(to_json(config))) == config
+    changed = override(config, ["--objective.joins_documents", "False"], command="x")
+    assert changed.objective == dataclasses.replace(objective, joins_documents=False)
 
 
 def test_nothing_given_changes_nothing() -> None:
@@ -240,7 +279,8 @@ BROKEN_FILES: dict[str, tuple[str | None, str]] = {
     ),
     "text for an object": (
         changed("objective=SpanCorruption(inputs_length=24)", "objective='span corruption'"),
-        "objective takes an object of class SpanCorruption, not 'span corruption'.",
+        "objective takes an object of class SpanCorruption, UL2, PrefixLM, BartDenoising, CausalLM or MaskedLM, not 'span "
+        "corruption'.",
     ),
     "class of its own": (
         changed("def get_config", "class Mine(SpanCorruption): pass\n\ndef get_config").replace(

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from t5like.batch import encoder_decoder_row
+from t5like.batch import Features, without_ids
 from t5like.config import from_dict, load_config_file, to_dict, to_json
+from t5like.data.byte_vocabulary import ByteVocabulary
 from t5like.finetune import Finetune
 from t5like.models.config import TransformerConfig
 from t5like.optim.base import Optimizer
@@ -34,6 +35,16 @@ pytestmark = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem
 def load(path: Path) -> TrainingConfig:
     config: TrainingConfig = load_config_file(path, TrainingConfig)
     return config
+
+
+def features_of(config: TrainingConfig) -> Features:
+    """Returns no rows [0, ...] of the features that a run learns from."""
+    nothing = np.zeros(0, np.int32)
+    if isinstance(config, Pretrain):
+        return config.objective([], np.random.default_rng(0), ByteVocabulary())
+    assert isinstance(config, Finetune)
+    row = config.objective(nothing, nothing, ByteVocabulary().special_tokens, 0)
+    return {name: feature[None][:0] for name, feature in without_ids(row).items()}
 
 
 def test_its_docstring_says_what_to_expect_of_it(path: Path) -> None:
@@ -75,19 +86,12 @@ def test_its_train_step_lowers(path: Path) -> None:
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
     assert isinstance(config.optimizer, Optimizer)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
-    nothing = np.zeros(0, np.int32)
-    objective = config.objective
-    row = encoder_decoder_row(
-        nothing,
-        nothing,
-        inputs_length=objective.inputs_length,
-        targets_length=objective.targets_length,
-    )
+    features = features_of(config)
     batch = {
         name: jax.ShapeDtypeStruct(
-            (config.batch_size, *feature.shape), feature.dtype, sharding=placement.batch
+            (config.batch_size, *feature.shape[1:]), feature.dtype, sharding=placement.batch
         )
-        for name, feature in row.items()
+        for name, feature in features.items()
     }
     with jax.set_mesh(placement.mesh):
         step = jit_train_step(config, placement, optimizer)

@@ -1,6 +1,7 @@
-"""Which vocabulary a run is given, and what it keeps of it."""
+"""Which vocabulary a run is given and what it keeps of it, and that runs of every objective work."""
 
 import dataclasses
+import json
 import math
 import re
 from pathlib import Path
@@ -12,12 +13,18 @@ import pytest
 from t5like import evaluation
 from t5like import pretrain as pretrain_module
 from t5like import workdir as workdirs
+from t5like.config import from_dict
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_public_vocabulary
 from t5like.data.wordpiece import WordPieceVocabulary
 from t5like.errors import UserError
 from t5like.generate import Generate, generate
 from t5like.ngram_model import NgramModel
+from t5like.objectives.bart_denoising import BartDenoising
+from t5like.objectives.causal_lm import CausalLM
+from t5like.objectives.masked_lm import MaskedLM
+from t5like.objectives.prefix_lm import PrefixLM
 from t5like.objectives.text_to_text import TextToText
+from t5like.objectives.ul2 import UL2
 from t5like.pretrain import choose_vocabulary, final_scores, pretrain, read_text
 from t5like.report.workdir import read_runs
 
@@ -111,3 +118,48 @@ def test_span_corruption_needs_a_vocabulary_with_sentinels(small_pretrain: Any, 
     with pytest.raises(UserError, match="the vocabulary has 0 sentinels"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+BERT = {"num_decoder_layers": 0, "predicts_next_sentence": True, "pooler": "tanh"}
+BART = {"positions": "learned", "num_positions": 26, "position_offset": 2}  # 24 tokens at most
+
+
+@pytest.mark.parametrize(
+    ("objective", "stacks"),
+    [
+        (CausalLM(length=24), {"num_encoder_layers": 0}),
+        (PrefixLM(length=24, stacks="decoder"), {"num_encoder_layers": 0}),
+        (MaskedLM(length=24, whole_word=True), {"num_decoder_layers": 0}),
+        (MaskedLM(length=24, second_text="next_sentence"), BERT),
+        (PrefixLM(length=24), {}),
+        (BartDenoising(length=24), BART),
+        (UL2(inputs_length=40), {}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_model_is_trained_by_any_objective(
+    objective: Any, stacks: Any, small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path
+) -> None:
+    model = dataclasses.replace(small_pretrain.model, **stacks)
+    config = dataclasses.replace(small_pretrain, model=model, objective=objective, num_steps=2)
+    pretrain(config, tmp_path / "run")
+    assert workdirs.load_workdir(tmp_path / "run").step == 2
+    assert from_dict(json.loads((tmp_path / "run" / "config.json").read_text())) == config
+    samples = json.loads((tmp_path / "run" / "samples.json").read_text())
+    assert len(samples) == 8
+    assert all(sample["inputs"] and sample["targets"] for sample in samples)
+
+
+def test_packed_rows_train_where_documents_are_not_joined(
+    small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path
+) -> None:
+    model = dataclasses.replace(small_pretrain.model, num_encoder_layers=0)
+    config = dataclasses.replace(
+        small_pretrain,
+        model=model,
+        objective=PrefixLM(length=24, stacks="decoder"),
+        num_steps=2,
+        packs_rows=True,
+    )
+    pretrain(config, tmp_path / "run")
+    assert workdirs.load_workdir(tmp_path / "run").step == 2

@@ -16,6 +16,7 @@ import tokenizers
 
 from t5like.batch import SpecialTokens
 from t5like.data.tokenizers_vocabulary import TokenizerSettings, TokenizersVocabulary
+from t5like.data.vocabulary import Token
 from t5like.data.vocabulary_files import PublicFolder, read_json, read_text
 from t5like.errors import UserError
 
@@ -140,6 +141,10 @@ class ByteLevelBPEVocabulary(TokenizersVocabulary):
     def _text_of(self, ids: list[int]) -> str:
         text = self._tokenizer.decode(ids, skip_special_tokens=False)
         return text.removeprefix(" ") if self._settings.adds_prefix_space else text
+
+    def _token_of(self, piece: str) -> Token:
+        text = self._tokenizer.decoder.decode([piece])
+        return Token(text, text[:1].isspace(), False)
 
     def files(self) -> dict[str, bytes]:
         """Returns the pieces with their ids, and the merges, one a line."""

@@ -9,18 +9,19 @@ import codecs
 import hashlib
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from t5like.batch import SpecialTokens
-from t5like.data.vocabulary import Vocabulary, check_is_unicode
+from t5like.data.vocabulary import Token, Vocabulary, check_is_unicode
 from t5like.data.vocabulary_files import PublicFolder
 
 _NUM_SPECIAL, _NUM_BYTES, _NUM_SENTINELS = 3, 256, 100
 _LARGEST_ID = _NUM_SPECIAL + _NUM_BYTES - 1
 _SENTINEL_IN_TEXT = re.compile(r"<extra_id_(0|[1-9][0-9]?)>")
+_BYTES_OF_NO_TEXT = {0xC0, 0xC1, *range(0xF5, 0x100)}
 _FIRST_LEADING_BYTE = 0xC0  # from here on a byte begins a character of several, or is in none
 _NUM_SENTINELS_OF_TRANSFORMERS = 125  # ids 259 up, which no model was trained with
 
@@ -70,6 +71,12 @@ class ByteVocabulary(Vocabulary):
     def _text_of(self, ids: list[int]) -> str:
         data = bytes(token - _NUM_SPECIAL for token in ids if token >= _NUM_SPECIAL)
         return data.decode("utf-8", errors=_stray_byte.__name__)
+
+    def _tokens(self) -> Iterator[Token]:
+        yield from [Token("", False, True)] * _NUM_SPECIAL
+        for byte in range(_NUM_BYTES):
+            text = chr(byte) if byte < 0x80 else ""
+            yield Token(text, text.isspace(), byte in _BYTES_OF_NO_TEXT)
 
     def files(self) -> dict[str, bytes]:
         """Returns no files."""

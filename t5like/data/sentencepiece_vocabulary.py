@@ -18,7 +18,7 @@ import numpy as np
 import sentencepiece
 
 from t5like.batch import SpecialTokens
-from t5like.data.vocabulary import Vocabulary, check_is_unicode
+from t5like.data.vocabulary import Token, Vocabulary, check_is_unicode
 from t5like.data.vocabulary_files import TOKENIZER_FILE, Folder, PublicFolder, read_bytes, write_file
 from t5like.errors import UserError
 
@@ -28,6 +28,7 @@ MODEL_FILE = "spiece.model"
 _PUBLIC_FILES = (MODEL_FILE, "tokenizer.model", "sentencepiece.bpe.model")
 _SENTINELS_OF_FAMILY = {"t5": 100, "mt5": 100, "umt5": 300}
 
+_SPACE = "▁"
 _SENTINEL_IN_TEXT = re.compile(r"\s*(<extra_id_\d+>)")
 _LENGTH_DELIMITED, _PIECES_FIELD, _NORMALIZER_FIELD = 2, 1, 3  # see _holds_settings
 _MIN_SIZE = 4  # padding, end mark, unknown and one piece of text
@@ -66,7 +67,7 @@ class SentencePieceVocabulary(Vocabulary):
         self.model_bytes = model_bytes
         self.num_extra_ids = 0
         self._processor = _processor(model_bytes, origin)
-        if not _sentinel_ids(self._processor, "▁") and not _sentinel_ids(self._processor, ""):
+        if not _sentinel_ids(self._processor, _SPACE) and not _sentinel_ids(self._processor, ""):
             self.num_extra_ids = extra_ids
             self._processor = _processor(_with_sentinels(model_bytes, extra_ids), origin)
         self.num_tokens = self._processor.vocab_size()
@@ -76,7 +77,7 @@ class SentencePieceVocabulary(Vocabulary):
         if eos_id < 0:
             raise UserError(f"{origin} has no end mark (</s>); use a model trained with one.")
         # T5's sentinel pieces begin a word; models trained elsewhere may have them without the mark of one.
-        word_sentinel_ids = _sentinel_ids(self._processor, "▁")
+        word_sentinel_ids = _sentinel_ids(self._processor, _SPACE)
         self._sentinels_begin_words = bool(word_sentinel_ids)
         sentinel_ids = np.array(word_sentinel_ids or _sentinel_ids(self._processor, ""), np.int32)
         self.special_tokens = SpecialTokens(
@@ -175,6 +176,15 @@ class SentencePieceVocabulary(Vocabulary):
 
     def _text_of(self, ids: list[int]) -> str:
         return self._processor.decode(ids)
+
+    def _tokens(self) -> Iterator[Token]:
+        pieces, sentinels = self._processor, set(self.special_tokens.sentinel_ids.tolist())
+        for token in range(self.num_tokens):
+            piece = pieces.id_to_piece(token)
+            is_text = not (pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token))
+            yield Token(
+                piece.replace(_SPACE, " "), piece.startswith(_SPACE), not is_text or token in sentinels
+            )
 
     def _space_sentinels(self, text: str) -> str:
         # A sentinel piece that begins a word is not found in text that touches the word before it.
@@ -300,7 +310,7 @@ def _with_sentinels(model_bytes: bytes, num_sentinels: int) -> bytes:
     """
     fields = []
     for number in reversed(range(num_sentinels)):
-        text = f"▁<extra_id_{number}>".encode()
+        text = f"{_SPACE}<extra_id_{number}>".encode()
         piece = b"\x0a%c%b" % (len(text), text) + b"\x15\x00\x00\x00\x00" + b"\x18\x04"
         fields.append(b"\x0a%c%b" % (len(piece), piece))
     return model_bytes + b"".join(fields)

@@ -5,14 +5,14 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
 import tokenizers
 
 from t5like.batch import SpecialTokens
-from t5like.data.vocabulary import Vocabulary, check_is_unicode
+from t5like.data.vocabulary import Token, Vocabulary, check_is_unicode
 from t5like.data.vocabulary_files import AddedToken, PublicFolder
 from t5like.errors import UserError
 
@@ -126,6 +126,20 @@ class TokenizersVocabulary(Vocabulary):
 
     def _id_of(self, text: str | None) -> int | None:
         return None if text is None else self._ids[text]
+
+    @abc.abstractmethod
+    def _token_of(self, piece: str) -> Token:
+        """Returns what a piece is that is not special."""
+
+    def _tokens(self) -> Iterator[Token]:
+        special = {token.text for token in self._settings.added_tokens if token.is_special}
+        pieces = {token: piece for piece, token in self._ids.items()}
+        for token in range(self.num_tokens):
+            piece = pieces.get(token)
+            if piece is None or piece in special:
+                yield Token("", False, True)
+            else:
+                yield self._token_of(piece)
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """Returns the ids [num_tokens] int32 of each text, no begin or end mark added.

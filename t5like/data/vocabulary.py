@@ -15,7 +15,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -36,6 +36,7 @@ BYTES = "bytes"
 """What names the vocabulary of bytes, which has no files."""
 DESCRIPTION_FILE = "vocabulary.json"
 
+_SENTENCE_ENDS = (".", "!", "?")
 _EMBEDDINGS_MULTIPLE = 128
 _BYTE_TOKENIZER = "ByT5Tokenizer"
 _KIND_OF_FAMILY = {
@@ -48,6 +49,14 @@ _KIND_OF_FAMILY = {
     "roberta": "byte_level_bpe",
     "bart": "byte_level_bpe",
 }
+
+
+class Token(NamedTuple):
+    """What an id is, seen by itself."""
+
+    text: str  # with the spaces it brings along
+    starts_word: bool
+    is_special: bool  # a mark, or an id that no text is encoded to
 
 
 class Vocabulary(abc.ABC):
@@ -84,6 +93,34 @@ class Vocabulary(abc.ABC):
     def unk_id(self) -> int | None:
         """The id of the unknown token; None where every text can be written without one."""
         return self.special_tokens.unk_id
+
+    @functools.cached_property
+    def is_special(self) -> np.ndarray:
+        """Which ids are no text, [num_tokens] bool: all marks, sentinels, the unknown token and ids without a token."""
+        return np.array([token.is_special for token in self._tokens()])
+
+    @functools.cached_property
+    def starts_word(self) -> np.ndarray:
+        """Which tokens begin a word, [num_tokens] bool; special ones are words of their own.
+
+        The first token of a text begins one too, which need not show in its id: GPT-2 has another id for a word after
+        a space. Where spaces are all that parts words, punctuation belongs to the word before it.
+        """
+        return np.array([token.starts_word or token.is_special for token in self._tokens()])
+
+    @functools.cached_property
+    def ends_sentence(self) -> np.ndarray:
+        """Which tokens end in a full stop, an exclamation or a question mark, [num_tokens] bool."""
+        return np.array(
+            [
+                not token.is_special and token.text.rstrip().endswith(_SENTENCE_ENDS)
+                for token in self._tokens()
+            ]
+        )
+
+    @abc.abstractmethod
+    def _tokens(self) -> Iterable[Token]:
+        """Returns what the ids are, in order, `num_tokens` of them."""
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the ids [num_tokens] int32 of `text`, no begin or end mark added; see `encode_batch`."""

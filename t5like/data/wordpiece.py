@@ -15,6 +15,7 @@ import tokenizers
 
 from t5like.batch import SpecialTokens
 from t5like.data.tokenizers_vocabulary import TokenizerSettings, TokenizersVocabulary
+from t5like.data.vocabulary import Token
 from t5like.data.vocabulary_files import PublicFolder, read_text
 from t5like.errors import UserError
 
@@ -110,6 +111,9 @@ class WordPieceVocabulary(TokenizersVocabulary):
         for spaced, clean in _CLEAN_UP:
             text = text.replace(spaced, clean)
         return text
+
+    def _token_of(self, piece: str) -> Token:
+        return Token(piece.removeprefix(_WITHIN_WORD), not piece.startswith(_WITHIN_WORD), False)
 
     def files(self) -> dict[str, bytes]:
         """Returns the pieces, one a line."""

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from t5like.batch import with_marks
+
 
 class Chunks(NamedTuple):
     """Pieces of text, one after another.
@@ -26,25 +28,47 @@ class Chunks(NamedTuple):
         """The place of each token in its chunk, [num_tokens] int64."""
         return positions_in(self.lengths)
 
+    def take(self, numbers: np.ndarray) -> "Chunks":
+        """Returns the chunks of these numbers, in this order: of those above, [1 0] -> [14 15] and [11 12 13]."""
+        lengths = self.lengths[numbers]
+        places = np.repeat(self.starts[numbers], lengths) + positions_in(lengths)
+        return Chunks(self.tokens[places], lengths)
 
-def cut(documents: Sequence[np.ndarray], length: int, *, joins_documents: bool) -> Chunks:
-    """Returns the documents cut into chunks of `length` tokens; only the last of a text is shorter.
 
-    With length 3, joined and not:
+def gather(documents: Sequence[np.ndarray], *, joins_documents: bool, end_ids: Sequence[int] = ()) -> Chunks:
+    """Returns the documents that hold tokens, each with `end_ids` after it, or a single text of all of them.
 
-        [1 2 3 4] [5]   ->   [1 2 3] [4 5]
-                        ->   [1 2 3] [4] [5]
+    With the end 1:  [7 8] [] [9]  ->  [7 8 1] [9 1], or joined [7 8 1 9 1]
     """
+    lengths = np.array([len(document) for document in documents if len(document)], np.int64)
     tokens = np.concatenate([*documents, np.zeros(0, np.int32)]).astype(np.int32, copy=False)
+    if end_ids:
+        tokens, lengths = with_marks(tokens, lengths, before=(), after=end_ids)
     if joins_documents:
-        sizes = np.array([len(tokens)])
-    else:
-        sizes = np.array([len(document) for document in documents], np.int64)
-    num_chunks = -(-sizes // length)
-    lengths = np.full(int(num_chunks.sum()), length, np.int64)
-    has_chunks = sizes > 0
-    lengths[np.cumsum(num_chunks)[has_chunks] - 1] = (sizes - (num_chunks - 1) * length)[has_chunks]
+        lengths = np.array([len(tokens)] if len(tokens) else [], np.int64)
     return Chunks(tokens, lengths)
+
+
+def cut(texts: Chunks, length: int) -> Chunks:
+    """Returns texts cut into chunks of `length` tokens; only the last of a text is shorter.
+
+    With length 3:  [1 2 3 4] [5]  ->  [1 2 3] [4] [5]
+    """
+    num_chunks = -(-texts.lengths // length)
+    lengths = np.full(int(num_chunks.sum()), length, np.int64)
+    lengths[np.cumsum(num_chunks) - 1] = texts.lengths - (num_chunks - 1) * length
+    return Chunks(texts.tokens, lengths)
+
+
+def sentence_ends(texts: Chunks, ends_sentence: np.ndarray) -> np.ndarray:
+    """Returns which tokens are the last of a sentence, [num_tokens] bool; of several in a row that end one, the last.
+
+    Args:
+      ends_sentence: [num_tokens of the vocabulary] bool.
+    """
+    ends = ends_sentence[texts.tokens]
+    ends[:-1] &= ~ends[1:]
+    return ends
 
 
 def positions_in(lengths: np.ndarray) -> np.ndarray:

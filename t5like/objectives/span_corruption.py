@@ -10,7 +10,7 @@ from t5like.batch import Features, encoder_decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.objectives.base import Stacks
-from t5like.objectives.chunks import cut
+from t5like.objectives.chunks import cut, gather
 from t5like.objectives.spans import corrupt, count_noise, noise_masks
 
 
@@ -143,7 +143,8 @@ class SpanCorruption:
           UserError: a row needs more sentinels than there are.
         """
         special_tokens = vocabulary.special_tokens
-        chunks = cut(documents, self.tokens_length, joins_documents=self.joins_documents)
+        texts = gather(documents, joins_documents=self.joins_documents)
+        chunks = cut(texts, self.tokens_length)
         counts = count_noise(chunks.lengths, self.noise_density, self.mean_span_length)
         masks = noise_masks(chunks.lengths, counts, rng, random_roll=self.random_roll)
         inputs, targets = corrupt(chunks, masks, special_tokens.sentinel_ids)

@@ -15,10 +15,17 @@ class NoiseCounts(NamedTuple):
     num_spans: np.ndarray
 
 
-def count_noise(lengths: np.ndarray, noise_density: float, mean_span_length: float) -> NoiseCounts:
+def count_noise(
+    lengths: np.ndarray, noise_density: float | np.ndarray, mean_span_length: float | np.ndarray
+) -> NoiseCounts:
     """Returns how many of so many tokens are noise, and in how many spans; halves round to even.
 
     568 tokens at density 0.15 and mean length 3 -> (85, 28). Less than two tokens count as two.
+
+    Args:
+      lengths: [num_chunks] int64.
+      noise_density: of all chunks, or of each.
+      mean_span_length: as `noise_density`.
     """
     lengths = np.maximum(lengths, 2)
     num_noise = np.clip(np.rint(lengths * noise_density).astype(np.int64), 1, lengths - 1)
@@ -42,8 +49,8 @@ def noise_masks(
       counts: from `count_noise`.
     """
     full = np.maximum(lengths, 2)  # a mask of two tokens, of which the first is cut off below
-    kept_ends = _compositions(full - counts.num_noise, counts.num_spans, rng)
-    noise_ends = _compositions(counts.num_noise, counts.num_spans, rng)
+    kept_ends = random_compositions(full - counts.num_noise, counts.num_spans, rng)
+    noise_ends = random_compositions(counts.num_noise, counts.num_spans, rng)
     noise_before = np.concatenate([np.zeros((len(lengths), 1), np.int64), noise_ends[:, :-1]], axis=1)
     is_span = np.arange(kept_ends.shape[1]) < counts.num_spans[:, None]
     offsets = (np.cumsum(lengths) - lengths)[:, None]
@@ -123,7 +130,7 @@ def rebuild(inputs: np.ndarray, targets: np.ndarray, sentinel_ids: np.ndarray) -
     return tokens
 
 
-def _compositions(totals: np.ndarray, num_parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_compositions(totals: np.ndarray, num_parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns where the parts of each total end, [num_chunks, most parts] int64: every composition equally likely.
 
     A composition into k positive parts is a choice of k - 1 of the total - 1 gaps, drawn for all chunks at a time.

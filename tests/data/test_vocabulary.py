@@ -444,3 +444,73 @@ def test_published_vocabularies_are_saved_as_transformers_reads_them(model_type:
     assert len(inputs) >= 18
     expected = tokenizer(inputs, add_special_tokens=False).input_ids
     assert [ids.tolist() for ids in vocabulary.encode_batch(inputs)] == expected
+
+
+# --- what a token is
+
+
+def test_special_ids_are_those_of_no_text(vocabulary: Vocabulary) -> None:
+    special = vocabulary.special_tokens
+    marks = {special.eos_id, special.pad_id, special.mask_id, special.unk_id, *special.begin_ids} - {None}
+    assert vocabulary.is_special.shape == (vocabulary.num_tokens,)
+    assert vocabulary.is_special.dtype == bool
+    assert vocabulary.is_special[sorted(marks)].all()
+    ids = np.concatenate(vocabulary.encode_documents(["the module of [1], don't!", "éü", *SPELT_OUT]))
+    assert not vocabulary.is_special[ids[ids != vocabulary.unk_id]].any()
+    assert vocabulary.starts_word[vocabulary.is_special].all()
+    assert not vocabulary.ends_sentence[vocabulary.is_special].any()
+
+
+def test_sentinels_are_special_where_they_are_no_bytes(
+    family: str, small_vocabularies: dict[str, Vocabulary]
+) -> None:
+    vocabulary = small_vocabularies[family]
+    is_special = vocabulary.is_special[vocabulary.special_tokens.sentinel_ids]
+    assert is_special.sum() == {"t5": 100, "byt5": 13}.get(family, 0)
+
+
+def test_an_id_without_a_token_is_special(small_bpe: dict[str, Vocabulary]) -> None:
+    pieces = json.loads(small_bpe["gpt2"].files()["vocab.json"]) | {"far": 1000}
+    vocabulary = type(small_bpe["gpt2"])(pieces, [], small_bpe["gpt2"]._settings)
+    assert vocabulary.is_special[len(pieces) - 1 : 1000].all()
+    assert not vocabulary.is_special[1000]
+
+
+words = st.lists(st.text("abcdeglmnoprstu", min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+@quick
+@given(words=words)
+def test_each_word_begins_with_one_token_that_begins_words(vocabulary: Vocabulary, words: list[str]) -> None:
+    ids = vocabulary.encode(" ".join(words))
+    assert 1 + vocabulary.starts_word[ids[1:]].sum() == len(words)
+
+
+@quick
+@given(words=words)
+def test_a_full_stop_ends_a_sentence_and_letters_do_not(vocabulary: Vocabulary, words: list[str]) -> None:
+    ids = vocabulary.encode(" ".join(words) + ".")
+    assert vocabulary.ends_sentence[ids].tolist() == [False] * (len(ids) - 1) + [True]
+
+
+@needs_shared_data
+@pytest.mark.parametrize(
+    ("name", "starts"),
+    [
+        # The un aff able cats , _ s at .   Did n ' t they ?   Yes !
+        ("t5", [1, 1, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0]),
+        # the una ##ffa ##ble cats , sat .   didn ' t they ?   yes !
+        ("bert", [1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        # The unaff able cats , sat .   Didn 't they ?   Yes !
+        ("gpt2", [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]),
+        ("roberta", [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0]),
+    ],
+)
+def test_words_and_sentences_of_the_published_vocabularies(name: str, starts: list[int]) -> None:
+    vocabulary = load_public_vocabulary(SHARED / "vocab" / PUBLISHED[name], name)
+    ids = vocabulary.encode("The unaffable cats, sat. Didn't they? Yes!")
+    assert vocabulary.starts_word[ids].astype(int).tolist() == starts
+    ends = np.flatnonzero(vocabulary.ends_sentence[ids])
+    assert [vocabulary.decode([ids[end]]).strip() for end in ends] == [".", "?", "!"]
+    num_special = {"t5": 103, "bert": 5, "gpt2": 1, "roberta": 5}
+    assert vocabulary.is_special.sum() == num_special[name]
