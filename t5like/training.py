@@ -131,6 +131,11 @@ def check_stacks(model: TransformerConfig, objective: Objective, command: str) -
             f"{command}: model.predicts_next_sentence is {model.predicts_next_sentence}, but {name} makes "
             f"{'pairs' if objective.makes_pairs else 'no pairs'} of texts; change one of them."
         )
+    if objective.makes_pairs and model.num_token_types == 1:
+        raise UserError(
+            f"{command}: {name} makes pairs of texts, and model.num_token_types is 1, which cannot tell them apart; set it "
+            "to 2, or to 0 for none."
+        )
 
 
 def check_lengths(model: TransformerConfig, command: str, **lengths: int) -> None:

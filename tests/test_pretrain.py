@@ -163,3 +163,40 @@ def test_packed_rows_train_where_documents_are_not_joined(
     )
     pretrain(config, tmp_path / "run")
     assert workdirs.load_workdir(tmp_path / "run").step == 2
+
+
+@pytest.mark.parametrize(
+    ("objective", "stacks", "says"),
+    [
+        (
+            CausalLM(length=24),
+            {},
+            "CausalLM is for models with a decoder alone, and this one has an encoder and a",
+        ),
+        (
+            PrefixLM(length=24),
+            {"num_encoder_layers": 0},
+            "with an encoder and a decoder, and this one has a decoder",
+        ),
+        (
+            MaskedLM(length=24, second_text="sentence_order"),
+            {"num_decoder_layers": 0},
+            "makes pairs of texts",
+        ),
+        (MaskedLM(length=24), BERT, "predicts_next_sentence is True, but MaskedLM makes no pairs"),
+        (
+            MaskedLM(length=24, second_text="next_sentence"),
+            {**BERT, "num_token_types": 1},
+            "num_token_types is 1, which cannot tell them apart",
+        ),
+        (MaskedLM(length=24), {"num_decoder_layers": 0, "head": "none"}, "has the head none"),
+    ],
+)
+def test_an_objective_and_a_model_that_do_not_fit_are_refused(
+    objective: Any, stacks: Any, says: str, small_pretrain: Any, tmp_path: Path
+) -> None:
+    model = dataclasses.replace(small_pretrain.model, **stacks)
+    config = dataclasses.replace(small_pretrain, model=model, objective=objective)
+    with pytest.raises(UserError, match=says):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
