@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_0, t5_1_1
-from t5like.losses import token_cross_entropy
+from t5like.losses import TOKEN, token_cross_entropy
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adafactor import Adafactor
@@ -87,13 +87,14 @@ def run_on_one_device(model, config, batch):
 
     def loss_function(params, batch, key):
         logits = Transformer(model).apply({"params": params}, batch, key)
-        return token_cross_entropy(
+        token_loss = token_cross_entropy(
             logits,
             batch["decoder_target_tokens"],
             batch["decoder_loss_weights"],
             z_loss=config.z_loss,
             label_smoothing=config.label_smoothing,
         )
+        return {TOKEN: token_loss}
 
     step = jax.jit(
         functools.partial(

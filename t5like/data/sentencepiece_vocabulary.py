@@ -159,12 +159,11 @@ class SentencePieceVocabulary(Vocabulary):
         """
         spaced = [self._space_sentinels(text) for text in texts]
         try:
-            ids_of_texts = self._processor.encode(spaced, return_type="numpy", num_threads=_NUM_THREADS)
+            return self._processor.encode(spaced, return_type="numpy", num_threads=_NUM_THREADS)
         except (RuntimeError, TypeError):
             for text in texts:
                 check_is_unicode(text)
             raise
-        return [np.array(ids, np.int32) for ids in ids_of_texts]
 
     def encode_documents(self, texts: list[str]) -> list[np.ndarray]:
         """Returns the ids [num_tokens] int32 of each text without the sentinels that are spelt out in it."""

@@ -1,13 +1,15 @@
 """Runs one thing on our side and on a peer's in turns, so that both see the same noise of the machine.
 
 Each side is a process of its own that does the thing once whenever it is told to and says how long it took, and how
-much that was. The ratio is the median of the rounds'. The peer lives in an environment made under
+much that was; while one has its turn, the other is stopped, lest its idle threads spin or work ahead. The ratio is the
+median of the rounds'. The peer lives in an environment made under
 ~/.cache/t5like/benchmarks, unless --peer_python names one that is there.
 """
 
 import argparse
 import json
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 CACHE = pathlib.Path.home() / ".cache/t5like/benchmarks"
-PAUSE_SECONDS = 1.0
 
 
 class Environment(NamedTuple):
@@ -73,22 +74,25 @@ class Side:
         )
         if self._line() != "ready":
             raise SystemExit(f"the {role} side did not start")
+        self._process.send_signal(signal.SIGSTOP)
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
     def time_once(self) -> tuple[float, float]:
-        """Returns (seconds, units) of one run, done once the other side's idle threads have stopped spinning."""
+        """Returns (seconds, units) of one run."""
         assert self._process.stdin is not None
-        time.sleep(PAUSE_SECONDS)
+        self._process.send_signal(signal.SIGCONT)
         print(file=self._process.stdin, flush=True)
         seconds, units = map(float, self._line().split())
+        self._process.send_signal(signal.SIGSTOP)
         return seconds, units
 
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         self._process.stdin.close()
         self._process.wait()
 

@@ -1,8 +1,9 @@
-"""Raw text to span-corrupted batches for T5, against SeqIO, in alternating runs on the same two cores.
+"""Raw text to span-corrupted batches for T5, against SeqIO, in alternating runs on the same cores.
 
-    python tests/benchmarks/input_vs_seqio.py [--rounds 9] [--run_seconds 10] [--stored] [--peer_python PYTHON]
+    python tests/benchmarks/input_vs_seqio.py [--rounds 9] [--run_seconds 10] [--stored] [--num_cores 2]
+                                               [--peer_python PYTHON]
 
-The same on both sides: texts shaped like C4 (see c4_like.py; 44 MB, written once under ~/.cache/t5like/benchmarks and
+The same on both sides: texts shaped like C4 (see c4_like.py; 262 MB, written once under ~/.cache/t5like/benchmarks and
 in the page cache), T5's vocabulary of 32,000 pieces and 100 sentinels, documents joined and cut to chunks of 568
 tokens, span corruption (0.15, spans of 3), inputs 512 and targets 114, shuffled, batches of 128 rows in numpy. Counted
 are the tokens that are not padding, encoder and decoder together, in runs of at least 10 s after a second that uses up
@@ -54,7 +55,6 @@ SEQIO = Environment(
     bare_requirements=("t5==0.9.4",),
 )
 BATCH, INPUTS, TARGETS = 128, 512, 114
-NUM_CORES = 2
 NUM_RECORD_FILES = 16
 DRAIN_SECONDS = 1.0
 
@@ -154,10 +154,11 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--run_seconds", type=float, default=10.0)
     parser.add_argument(
-        "--num_copies", type=int, default=20, help="how often the documents are in the corpus"
+        "--num_copies", type=int, default=128, help="how often the documents are in the corpus"
     )
     parser.add_argument("--vocabulary", type=pathlib.Path, default=c4_like.T5_MODEL, help="T5's spiece.model")
     parser.add_argument("--stored", action="store_true", help="our side reads a token store")
+    parser.add_argument("--num_cores", type=int, default=2, help="cores that both sides run on")
     parser.add_argument("--packs_peer", action="store_true", help="SeqIO packs rows")
     options = parser.parse_args()
     if options.role:
@@ -166,7 +167,7 @@ def main() -> None:
         raise SystemExit(
             f"{options.vocabulary} is not there; name T5's SentencePiece model with --vocabulary."
         )
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:NUM_CORES])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.num_cores])
     corpus(options)
     alternate("input", __file__, options, environment=SEQIO)
 

@@ -58,7 +58,14 @@ class File:
         Raises:
           OSError: it cannot be read, or it has become shorter, or whatever a remote file system says.
         """
-        content = self.filesystem.cat_file(self.path, start=start, end=end) if start < end else b""
+        if start >= end:
+            return b""
+        if self.is_local:
+            with open(self.path, "rb") as file:
+                file.seek(start)
+                content = file.read(end - start)
+        else:
+            content = self.filesystem.cat_file(self.path, start=start, end=end)
         if len(content) != end - start:
             raise OSError(
                 f"it has {self.size} bytes, and {len(content)} instead of {end - start} came from {start} on"

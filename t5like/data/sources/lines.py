@@ -16,6 +16,8 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _READ_BYTES = 256 * 1024
+# Read behind a stretch, in which its last line mostly ends: a second request would take far longer than these.
+_BEYOND_BYTES = 8 * 1024
 
 
 def first_line(file: File, start: int, end: int) -> tuple[int, bytes]:
@@ -23,10 +25,8 @@ def first_line(file: File, start: int, end: int) -> tuple[int, bytes]:
 
     It is `end`, and nothing, where no line starts in the stretch.
     """
-    before = max(start - 1, 0)
-    content = file.read(before, min(end, file.size))
-    first = content.find(b"\n") + 1 if start else 0
-    return (before + first, content[first:]) if first or not start else (end, b"")
+    offset, content, _ = _stretch(file, start, end, 0)
+    return offset, content
 
 
 def lines_of(file: File, start: int, end: int) -> Iterator[bytes]:
@@ -35,11 +35,11 @@ def lines_of(file: File, start: int, end: int) -> Iterator[bytes]:
     Raises:
       RecordError: the last one is longer than a line may be.
     """
-    offset, content = first_line(file, start, end)
+    offset, content, beyond = _stretch(file, start, end, _BEYOND_BYTES)
     *lines, last = _without_mark(offset, content).split(b"\n")
     yield from lines
     if last:
-        yield last + _rest_of_line(file, offset + len(content), len(last)).removesuffix(b"\n")
+        yield last + _rest_of_line(file, offset + len(content), beyond, len(last)).removesuffix(b"\n")
 
 
 def passage_of(file: File, start: int, end: int) -> tuple[int, bytes]:
@@ -48,10 +48,10 @@ def passage_of(file: File, start: int, end: int) -> tuple[int, bytes]:
     Raises:
       RecordError: the last one is longer than a line may be.
     """
-    offset, content = first_line(file, start, end)
+    offset, content, beyond = _stretch(file, start, end, _BEYOND_BYTES)
     if content and not content.endswith(b"\n"):
         last = len(content) - content.rfind(b"\n") - 1
-        content += _rest_of_line(file, offset + len(content), last)
+        content += _rest_of_line(file, offset + len(content), beyond, last)
     return offset, _without_mark(offset, content)
 
 
@@ -111,22 +111,35 @@ def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, 
         num_searched = 0
 
 
-def _rest_of_line(file: File, start: int, num_bytes_before: int) -> bytes:
-    """Returns what there is from byte `start` to the end of the line, with its LF if it has one."""
+def _stretch(file: File, start: int, end: int, num_beyond: int) -> tuple[int, bytes, bytes]:
+    """Returns what `first_line` does, and up to `num_beyond` bytes that follow, from one read."""
+    before, end = max(start - 1, 0), min(end, file.size)
+    content = file.read(before, min(end + num_beyond, file.size))
+    stretch, beyond = content[: end - before], content[end - before :]
+    first = stretch.find(b"\n") + 1 if start else 0
+    return (before + first, stretch[first:], beyond) if first or not start else (end, b"", beyond)
+
+
+def _rest_of_line(file: File, start: int, beyond: bytes, num_bytes_before: int) -> bytes:
+    """Returns what there is from byte `start` to the end of the line, with its LF if it has one.
+
+    Args:
+      beyond: what was read already, from `start` on.
+      num_bytes_before: of the line.
+    """
     parts: list[bytes] = []
-    piece = 64 * 1024
-    while start < file.size:
-        content = file.read(start, min(start + piece, file.size))
-        if end := content.find(b"\n") + 1:
-            parts.append(content[:end])
-            break
+    content, piece = beyond, 64 * 1024
+    while not (end := content.find(b"\n") + 1):
         parts.append(content)
         start += len(content)
         num_bytes_before += len(content)
         if num_bytes_before > MAX_LINE_BYTES:
             raise _too_long()
+        if start == file.size:
+            return b"".join(parts)
+        content = file.read(start, min(start + piece, file.size))
         piece = min(2 * piece, 4 * 1024 * 1024)
-    return b"".join(parts)
+    return b"".join((*parts, content[:end]))
 
 
 def _without_mark(offset: int, content: bytes) -> bytes:
