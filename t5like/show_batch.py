@@ -22,6 +22,7 @@ from t5like.checkpoint import Checkpoints
 from t5like.config import parse_command_line, to_json
 from t5like.data.example_ids import parse_id
 from t5like.data.vocabulary import Vocabulary
+from t5like.data.whole_files import whole_file
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.pretrain import Pretrain, choose_vocabulary, read_text, training_batches
@@ -87,14 +88,15 @@ def rebuild_batch(config: Pretrain, step: int, workdir: Path | None) -> tuple[Fe
         workdirs.find_resume_step(workdir, config)  # checks that it is a run of this config
         _, vocabulary = workdirs.load_description(workdir)
         with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
-            if earlier := [saved for saved in checkpoints.all_steps if saved <= step]:
+            saved = checkpoints.all_steps
+            # Any checkpoint tells of the data; earlier ones are gone by the time that most steps are asked for.
+            if saved and checkpoints.read_run(max(saved)).get("data_sha256") != text.fingerprint:
+                raise UserError(
+                    f"The training data is not that of {workdir}; put back what the run began with."
+                )
+            if earlier := [of_step for of_step in saved if of_step <= step]:
                 first = max(earlier)
-                run = checkpoints.read_run(first)
-                if run.get("data_sha256") != text.fingerprint:
-                    raise UserError(
-                        f"The training data is not that of {workdir}; put back what the run began with."
-                    )
-                cursor = run["cursor"]
+                cursor = checkpoints.read_run(first)["cursor"]
     config.objective.check(vocabulary)
     with contextlib.closing(training_batches(config, text, vocabulary)) as batches:
         if cursor is not None:
@@ -169,7 +171,7 @@ def _parse(argv: list[str]) -> tuple[Options, list[str]]:
 
 def _write(batch: Features, path: Path) -> None:
     try:
-        with path.open("wb") as file:
+        with whole_file(path) as file:
             np.savez(file, **batch)  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"--to {path} cannot be written: {error.strerror}.") from error

@@ -4,13 +4,13 @@ Line n is of the batch that made state n + 1. See `t5like.data.example_ids` for 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
 from t5like.batch import EXAMPLE_IDS, Features
+from t5like.errors import UserError
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -34,17 +34,24 @@ class Audited:
           first_step: of the next batch.
         """
         self._batches, self._path, self._step = batches, path, first_step
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def __next__(self) -> Features:
-        """Returns the next batch; its line is on disk, as far as the system sees to it, before the batch is used."""
+        """Returns the next batch; its line is on disk, as far as the system sees to it, before the batch is used.
+
+        Raises:
+          UserError: the line cannot be written.
+        """
         batch = next(self._batches)
         if self._file is None:
             self._file = _opened_at(self._path, self._step)
         ids = np.atleast_2d(batch[EXAMPLE_IDS].T).T  # [batch] -> [batch, 1]
         row = {"step": self._step, "example_ids": [[int(i) for i in of_row if i >= 0] for of_row in ids]}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
         self._step += 1
         return batch
 
@@ -63,15 +70,32 @@ class Audited:
             self._file.close()
 
 
-def _opened_at(path: Path, step: int) -> IO[str]:
-    """Returns the file, open at its end, with the lines of earlier steps alone."""
-    kept = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] >= step:
-                break  # the last line of a run that was killed may be half one
-            kept.append(line)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
-    return path.open("a", encoding="utf-8")
+def _opened_at(path: Path, step: int) -> IO[bytes]:
+    """Returns the file, open at its end, cut after the lines of earlier steps.
+
+    Raises:
+      UserError: it cannot be written, or holds something else.
+    """
+    try:
+        file = path.open("r+b" if path.exists() else "w+b")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    end = 0
+    for line in file:
+        try:
+            # The last line of a run that was killed may be half one.
+            if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
+                break
+        except (ValueError, TypeError, KeyError) as error:
+            file.close()
+            raise UserError(f"{path} is damaged after byte {end}; remove it, or cut it there.") from error
+        end += len(line)
+    file.truncate(end)
+    file.seek(end)
+    return file
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written: {error.strerror or error}; make room, or leave --audits_examples out."
+    )

@@ -1,7 +1,7 @@
 """Names of examples: one int64 says which component, epoch, group and row of the group an example is.
 
-    bits   62..58      57..44                   43..22                         21..0
-           component   epoch, modulo 2**14      group, of all lanes together   row of the group, in the order of its text
+    bits   62..58      57..50                  49..22                         21..0
+           component   epoch, modulo 2**8      group, of all lanes together   row of the group, in the order of its text
 
 Rows that fill a last batch have the id -1.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_COMPONENTS = 2**5
-_EPOCH_BITS, _GROUP_BITS, _ROW_BITS = 14, 22, 22
+_EPOCH_BITS, _GROUP_BITS, _ROW_BITS = 8, 28, 22
 
 
 class ExampleId(NamedTuple):
@@ -24,15 +24,30 @@ class ExampleId(NamedTuple):
 
 
 def ids_of_rows(component: int, epoch: int, group: int, num_rows: int) -> np.ndarray:
-    """Returns the ids [num_rows] int64 of the rows of one group.
+    """Returns the ids [num_rows] int64 of the first rows of one group.
 
     Raises:
       ValueError: a number other than the epoch does not fit its bits.
     """
-    if component >= MAX_COMPONENTS or group >= 2**_GROUP_BITS or num_rows > 2**_ROW_BITS:
-        raise ValueError(f"no id for component {component}, group {group}, {num_rows} rows")
-    first = ((component << _EPOCH_BITS | epoch % 2**_EPOCH_BITS) << _GROUP_BITS | group) << _ROW_BITS
-    return first + np.arange(num_rows, dtype=np.int64)
+    if num_rows > 2**_ROW_BITS:
+        raise ValueError(f"no id for {num_rows} rows of a group")
+    return _first_id(component, epoch, group) + np.arange(num_rows, dtype=np.int64)
+
+
+def id_of_row(component: int, epoch: int, row: int) -> int:
+    """Returns the id of a row of a component that is one list of rows, of which each 2**22 are a group.
+
+    Raises:
+      ValueError: a number other than the epoch does not fit its bits.
+    """
+    group, row = divmod(row, 2**_ROW_BITS)
+    return _first_id(component, epoch, group) + row
+
+
+def _first_id(component: int, epoch: int, group: int) -> int:
+    if component >= MAX_COMPONENTS or group >= 2**_GROUP_BITS:
+        raise ValueError(f"no id for component {component}, group {group}")
+    return ((component << _EPOCH_BITS | epoch % 2**_EPOCH_BITS) << _GROUP_BITS | group) << _ROW_BITS
 
 
 def parse_id(example_id: int) -> ExampleId:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -29,6 +30,10 @@ _REMOTE_TAGS = ("md5Hash", "content_md5", "ETag", "etag")
 
 _NUM_THREADS = 8
 _TOLD_BYTES = 2**30
+
+
+FileStates = dict[str, list[Any]]
+"""By the name of a file, what tells whether it has been changed."""
 
 
 class FileDigests:
@@ -115,6 +120,44 @@ class FileDigests:
         # Losing an entry costs reading a file once more, so there is no lock, and no error where nothing can be written.
         with contextlib.suppress(OSError), whole_file(self._remembered) as file:
             file.write(json.dumps(self._entries, indent=0).encode())
+
+
+def file_states(source: Source, *, local_only: bool = False) -> FileStates:
+    """Returns what tells whether a file of a source has been changed, by its name; nothing of what it says is read.
+
+    Of a file on this machine that is its size, times and inode, of another one what its store says of it now.
+
+    Args:
+      local_only: leave out the others, of which each takes a request.
+
+    Raises:
+      UserError: a file is not there, or cannot be asked for.
+    """
+    names: list[str] = []
+
+    def collect(name: str) -> str:
+        names.append(name)
+        return ""
+
+    source.digest(collect)
+    states: FileStates = {}
+    for name in names:
+        path = _local_path(name)
+        if path is None and local_only:
+            continue
+        try:
+            states[name] = _state_of(path) if path is not None else _remote_state(name)
+        except Exception as error:  # a remote file system raises what it likes
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise UserError(f"Cannot read {name}: {reason}.") from error
+    return states
+
+
+def _remote_state(url: str) -> list[Any]:
+    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem.invalidate_cache()
+    info = filesystem.info(path)
+    return [info["size"], *(str(info.get(name)) for name in (*_REMOTE_TAGS, "mtime", "updated", "created"))]
 
 
 def _read(path: Path) -> dict[str, list[int | str]]:

@@ -173,7 +173,8 @@ class LaneBatches(grain.DatasetIterator[Features]):
           UserError: the batch cannot be shared out evenly.
         """
         super().__init__()
-        self._executor = executor
+        self._executor, self._is_closed = executor, False
+        self._num_lanes = num_lanes
         self._per_lane = batch_size // num_lanes
         self._first = host.host * rows_of_a_host(batch_size, host)
         self._last = self._first + rows_of_a_host(batch_size, host)  # the row after the last
@@ -181,7 +182,10 @@ class LaneBatches(grain.DatasetIterator[Features]):
         self._lanes = {number: make_lane(Share(number, num_lanes)) for number in numbers}
 
     def close(self) -> None:
-        """Ends the threads, as soon as what they are at is done."""
+        """Ends the threads, as soon as what they are at is done; once more does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
         super().close()
@@ -197,7 +201,8 @@ class LaneBatches(grain.DatasetIterator[Features]):
 
     def get_state(self) -> dict[str, Any]:
         """Returns the states of this host's lanes, by number; `merge_cursors` puts those of all hosts together."""
-        return _State({"lanes": {str(number): lane.get_state() for number, lane in self._lanes.items()}})
+        lanes = {str(number): lane.get_state() for number, lane in self._lanes.items()}
+        return _State({"num_lanes": self._num_lanes, "lanes": lanes})
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from the states of all lanes, of which this host takes its own.
@@ -206,6 +211,8 @@ class LaneBatches(grain.DatasetIterator[Features]):
           UserError: they are of another number of lanes, or of other data.
         """
         try:
+            if state["num_lanes"] != self._num_lanes:
+                raise ValueError
             for number, lane in self._lanes.items():
                 lane.set_state(state["lanes"][str(number)])
         except (KeyError, TypeError, ValueError) as error:
@@ -223,4 +230,5 @@ class _State(dict[str, Any]):
 
 def merge_cursors(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns one state of all lanes from those of every host, at the same step."""
-    return {"lanes": {number: lane for state in states for number, lane in state["lanes"].items()}}
+    lanes = {number: lane for state in states for number, lane in state["lanes"].items()}
+    return {"num_lanes": states[0]["num_lanes"], "lanes": lanes}

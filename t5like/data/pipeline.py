@@ -41,7 +41,8 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.objectives.base import Objective
 
-# Tokens that the groups of all lanes hold together, at most: some 50 MB of rows, and as much of the groups after.
+# Tokens that the groups of all lanes hold together, at most: some 50 MB of rows, and as much of the groups after. A
+# document that makes a row of its own counts as a whole row, padding and all.
 GROUPS_TOKENS = 2**22
 
 # Threads that make groups. SentencePiece and numpy let others run meanwhile, Python does not: more would not help.
@@ -99,6 +100,7 @@ def pretraining_batches(
         concurrent.futures.ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), _THREAD_NAMES),
         seed,
         max(1, groups_tokens // num_lanes),
+        _row_tokens(objective),
     )
 
     def make_stream(number: int, share: Share) -> Stream:
@@ -224,7 +226,7 @@ def held_out_rows(
     """
     rows: list[Features] = []
     for group, texts in enumerate(
-        _groups(documents, groups_tokens, max_rows * max(objective.lengths.values()))
+        _groups(documents, groups_tokens, max_rows * max(objective.lengths.values()), _row_tokens(objective))
     ):
         made = objective(texts, generator(seed, HELD_OUT, group), vocabulary)
         num_rows = len(next(iter(made.values()))) if made else 0
@@ -238,16 +240,25 @@ def held_out_rows(
     return rows
 
 
+def _row_tokens(objective: Objective) -> int:
+    """Returns the tokens of the shortest row that a document takes to itself: none where documents are joined."""
+    is_joined = objective.joins_documents and not objective.makes_pairs
+    return 0 if is_joined else max(objective.lengths.values())
+
+
 def _groups(
-    documents: Blocks[np.ndarray], groups_tokens: int, first_tokens: int
+    documents: Blocks[np.ndarray], groups_tokens: int, first_tokens: int, row_tokens: int
 ) -> Iterator[list[np.ndarray]]:
-    """Yields the documents in order, in groups; the first is small, because often it is enough."""
+    """Yields the documents in order, in groups; the first is small, because often it is enough.
+
+    A document counts as `row_tokens` at least.
+    """
     group: list[np.ndarray] = []
     num_tokens, limit = 0, min(groups_tokens, first_tokens)
     for block in range(documents.num_blocks):
         for ids in documents.read(block):
             group.append(ids)
-            num_tokens += len(ids)
+            num_tokens += max(len(ids), row_tokens)
             if num_tokens >= limit:
                 yield group
                 group, num_tokens, limit = [], 0, groups_tokens

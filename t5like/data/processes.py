@@ -38,13 +38,13 @@ def in_processes(
             process.start()
             their_connection.close()
             workers[connection] = process
-            connection.send(remaining.pop())
+            _send(connection, process, remaining.pop())
         while workers:
             ready = wait(list(workers))
             for connection in [connection for connection in workers if connection in ready]:
                 result = _receive(connection, workers[connection])
                 if remaining:
-                    connection.send(remaining.pop())
+                    _send(connection, workers[connection], remaining.pop())
                 else:
                     connection.close()
                     workers.pop(connection).join()
@@ -56,18 +56,31 @@ def in_processes(
             connection.close()
 
 
+def _send(connection: Connection, process: multiprocessing.context.SpawnProcess, task: Any) -> None:
+    try:
+        connection.send(task)
+    except OSError as error:  # it has ended; perhaps it said why
+        if connection.poll():
+            _receive(connection, process)
+        raise _ended(process) from error
+
+
 def _receive(connection: Connection, process: multiprocessing.context.SpawnProcess) -> Any:
     try:
         result = connection.recv()
     except (EOFError, OSError) as error:
-        process.join()
-        raise UserError(
-            f"A process at work ended with exit code {process.exitcode}; if memory is short, lower --num_processes. "
-            "What was finished is kept."
-        ) from error
+        raise _ended(process) from error
     if isinstance(result, UserError):
         raise result
     return result
+
+
+def _ended(process: multiprocessing.context.SpawnProcess) -> UserError:
+    process.join()
+    return UserError(
+        f"A process at work ended with exit code {process.exitcode}; if memory is short, lower --num_processes. "
+        "What was finished is kept."
+    )
 
 
 def _serve(connection: Connection, prepare: Callable[[], Callable[[_Task], _Result]]) -> None:
@@ -76,7 +89,11 @@ def _serve(connection: Connection, prepare: Callable[[], Callable[[_Task], _Resu
     )  # Ctrl-C reaches all of a terminal; the first process ends the others
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # there are processes enough
     try:
-        work = prepare()
+        try:
+            work = prepare()
+        except UserError as error:
+            connection.send(error)
+            return
         while True:
             task = connection.recv()
             try:

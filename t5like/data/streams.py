@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from t5like.batch import EXAMPLE_IDS, Features
-from t5like.data.example_ids import ids_of_rows
+from t5like.data.example_ids import id_of_row, ids_of_rows
 from t5like.data.quarantine import Blocks, Quarantine
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
@@ -19,6 +19,10 @@ _BLOCK_ORDER, _GROUP, _ROW_ORDER, HELD_OUT, MIXTURE = range(5)
 
 # Times that a lane may go through as many blocks as there are without finding text; it meets others every epoch.
 _FRUITLESS_PASSES = 20
+
+
+# Of epochs that lanes are in at a time, the permutations in memory, at 4 bytes a block: a few megabytes of C4's.
+_PERMUTATIONS_KEPT = 8
 
 
 class Place(NamedTuple):
@@ -56,8 +60,8 @@ class EpochOrder:
 
     def __init__(self, num: int, *, seed: int, component: int, stream: int = _BLOCK_ORDER) -> None:
         self._num = num
-        # Lanes are in one epoch, or two.
-        self._permutation = functools.lru_cache(2)(
+        # Lanes may be epochs apart, where blocks are few and uneven, and come back to theirs in turns.
+        self._permutation = functools.lru_cache(_PERMUTATIONS_KEPT)(
             lambda epoch: generator(seed, stream, component, epoch).permutation(
                 np.arange(num, dtype=np.int32)
             )
@@ -78,6 +82,7 @@ class Making(NamedTuple):
     executor: concurrent.futures.Executor  # in which groups are made
     seed: int
     group_tokens: int  # at which a group is full
+    row_tokens: int  # that a document counts at least, because it makes a row of its own; 0 where documents are joined
 
 
 class _Group(NamedTuple):
@@ -177,7 +182,8 @@ class TextStream:
             reader = self._open(turn, block, record)
             for ids in reader:
                 documents.append(ids)
-                num_tokens, record = num_tokens + len(ids), record + 1
+                num_tokens += max(len(ids), self._making.row_tokens)
+                record += 1
                 if num_tokens >= self._making.group_tokens:
                     self._reader = (
                         turn,
@@ -217,12 +223,12 @@ class RowStream:
         self._place = place
 
     def take(self, num_rows: int) -> Features:
-        """Returns the next rows; their ids have the component, the epoch and the row, and the group 0."""
+        """Returns the next rows; see `id_of_row` for their ids."""
         turn, (lane, num_lanes) = self._place.turn, self._share
         chosen = [self._order.at((turn + k) * num_lanes + lane) for k in range(num_rows)]
         self._place = Place(turn + num_rows)
         rows = {name: feature[[row for _, row in chosen]] for name, feature in self._rows.items()}
-        ids = [ids_of_rows(self._component, epoch, 0, 1)[0] + row for epoch, row in chosen]
+        ids = [id_of_row(self._component, epoch, row) for epoch, row in chosen]
         return {**rows, EXAMPLE_IDS: np.array(ids, np.int64)}
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -161,8 +161,18 @@ class Part:
         return content
 
 
-def write_part(path: Path, name: PartName, documents: Blocks[np.ndarray], blocks: range) -> None:
+def write_part(
+    path: Path,
+    name: PartName,
+    documents: Blocks[np.ndarray],
+    blocks: range,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Writes the ids of some blocks; the file appears whole or not at all.
+
+    Args:
+      check: called when all is written and before the file appears; what it raises prevents that.
 
     Raises:
       DamagedDataError: as `documents` raises it.
@@ -179,6 +189,7 @@ def write_part(path: Path, name: PartName, documents: Blocks[np.ndarray], blocks
         table = np.array(rows, _TABLE).tobytes()
         footer = _FOOTER.pack(_MARK, name.key, name.number, name.id_dtype.itemsize, len(rows), 0)[:-4]
         file.write(table + footer + struct.pack("<I", zlib.crc32(footer, zlib.crc32(table))))
+        check()
 
 
 def _sections(documents: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5like.data.encoded import Encoded
-from t5like.data.file_digests import FileDigests
+from t5like.data.file_digests import FileDigests, FileStates, file_states
 from t5like.data.processes import in_processes
+from t5like.data.quarantine import Quarantine, Quarantined
 from t5like.data.sources.base import Source
 from t5like.data.token_parts import DamagedPartError, Part, PartName, PartSize, write_part
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
@@ -185,8 +186,8 @@ def build_store(
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        digests = FileDigests(root / _DIGESTS_FILE, note)
-        digest = digests.of(source)
+        states = file_states(source)
+        digest = FileDigests(root / _DIGESTS_FILE, note).of(source)
         layout = _layout(root, digest, source, vocabulary)
         layout.folder.mkdir(exist_ok=True)
         for folder in (root, layout.folder):
@@ -200,7 +201,8 @@ def build_store(
         first = secrets.randbelow(layout.num_parts)
         numbers = [(first + k) % layout.num_parts for k in range(layout.num_parts)]
         made_size = PartSize()
-        with contextlib.closing(_results(layout, source, vocabulary, numbers, num_processes)) as results:
+        builder = _Builder(layout, source, vocabulary, states)
+        with contextlib.closing(_results(builder, numbers, num_processes)) as results:
             for num_done, result in enumerate(results, 1):
                 if result.is_made:
                     made.append(result.number)
@@ -211,13 +213,11 @@ def build_store(
     finally:
         with contextlib.suppress(OSError):
             remove_abandoned(layout.folder)  # of processes that were ended
-        if is_changed := not _is_still(source, digest, digests):
+        if is_changed := not _are_still(source, states):
             for number in made:  # of one content or the other
                 layout.path(number).unlink(missing_ok=True)
     if is_changed:
-        raise UserError(
-            f"{source.location} changed while it was tokenised; start again when nothing writes to it."
-        )
+        raise _changed(source)
     return TokenStore(layout, source, vocabulary, note)
 
 
@@ -230,34 +230,41 @@ class _Result(NamedTuple):
     remark: str | None
 
 
-def _results(
-    layout: _Layout, source: Source, vocabulary: Vocabulary, numbers: list[int], num_processes: int
-) -> Generator[_Result, None, None]:
+def _results(builder: "_Builder", numbers: list[int], num_processes: int) -> Generator[_Result, None, None]:
     """Yields what became of each part, as it comes."""
     if num_processes == 1:
-        yield from map(_Builder(layout, source, vocabulary), numbers)
+        yield from map(builder, numbers)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_vocabulary(vocabulary, folder)  # not all kinds can be pickled
-        prepare = functools.partial(_load_builder, layout, source, folder)
+        save_vocabulary(builder.vocabulary, folder)  # not all kinds can be pickled
+        prepare = functools.partial(_load_builder, builder.layout, builder.source, folder, builder.states)
         yield from in_processes(prepare, numbers, num_processes=num_processes)
 
 
-def _load_builder(layout: _Layout, source: Source, vocabulary_folder: str) -> "_Builder":
-    return _Builder(layout, source, load_vocabulary(vocabulary_folder))
+def _load_builder(layout: _Layout, source: Source, vocabulary_folder: str, states: FileStates) -> "_Builder":
+    return _Builder(layout, source, load_vocabulary(vocabulary_folder), states)
 
 
 class _Builder:
-    """Makes a part that is missing or damaged, and says what it holds."""
+    """Makes a part that is missing or damaged, and says what it holds.
 
-    def __init__(self, layout: _Layout, source: Source, vocabulary: Vocabulary) -> None:
-        self._layout = layout
-        self._encoded = Encoded(source, vocabulary)
+    Attributes:
+      states: of the files, as they were before the content was hashed.
+    """
+
+    def __init__(self, layout: _Layout, source: Source, vocabulary: Vocabulary, states: FileStates) -> None:
+        self.layout, self.source, self.vocabulary, self.states = layout, source, vocabulary, states
+        self._encoded = Quarantined(Encoded(source, vocabulary), Quarantine(0, lambda note: None))
+
+    def _check_is_still(self) -> None:
+        """Returns if the files on this machine are as they were; others are asked for at the end."""
+        if not _are_still(self.source, self.states, local_only=True):
+            raise _changed(self.source)
 
     def __call__(self, number: int) -> _Result:
-        path, remark = self._layout.path(number), None
+        path, remark = self.layout.path(number), None
         try:
-            with self._layout.open(number) as part:
+            with self.layout.open(number) as part:
                 part.check()
                 return _Result(number, part.size, False, None)
         except FileNotFoundError:
@@ -266,11 +273,18 @@ class _Builder:
             remark = f"was damaged and is made anew, {_reason(error)}"
         try:
             try:
-                write_part(path, self._layout.name(number), self._encoded, self._layout.blocks(number))
+                write_part(
+                    path,
+                    self.layout.name(number),
+                    self._encoded,
+                    self.layout.blocks(number),
+                    check=self._check_is_still,
+                )
             except DamagedDataError as error:
-                path.unlink(missing_ok=True)
+                if remark is not None:  # what is there is known to be damaged
+                    path.unlink(missing_ok=True)
                 return _Result(number, PartSize(), False, f"is left out, {error}")
-            with self._layout.open(number) as part:
+            with self.layout.open(number) as part:
                 return _Result(number, part.size, True, remark)
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -300,11 +314,18 @@ def _may_be_of(path: Path, source: Source, vocabulary: Vocabulary) -> bool:
         return True  # it is the key that decides
 
 
-def _is_still(source: Source, digest: str, digests: FileDigests) -> bool:
+def _are_still(source: Source, states: FileStates, *, local_only: bool = False) -> bool:
     try:
-        return digests.of(source) == digest
+        now = file_states(source, local_only=local_only)
     except UserError:
         return False
+    return all(states[name] == state for name, state in now.items())
+
+
+def _changed(source: Source) -> UserError:
+    return UserError(
+        f"{source.location} changed while it was tokenised; start again when nothing writes to it."
+    )
 
 
 def _describe(layout: _Layout, source: Source, source_digest: str, vocabulary: Vocabulary) -> None:

@@ -54,8 +54,12 @@ def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open(temporary, "xb"))
-            with contextlib.suppress(OSError):  # a file system without locks
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if temporary.exists():  # nobody took it for abandoned before it was locked
+            except BlockingIOError:  # taken for abandoned before it was locked, and about to be removed
+                continue
+            except OSError:  # a file system without locks
+                pass
+            if temporary.exists():  # nor removed already
                 stack.pop_all()
                 return file, temporary

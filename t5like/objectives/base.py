@@ -23,6 +23,10 @@ class Objective(Protocol):
         """Whether rows are pairs of texts with `next_sentence_labels`."""
 
     @property
+    def joins_documents(self) -> bool:
+        """Whether rows are cut out of documents put together, or each document that holds a token makes some."""
+
+    @property
     def lengths(self) -> Mapping[str, int]:
         """Tokens in a row, by the name of the field or property that says so: {"inputs_length": 512, ...}."""
 

@@ -118,8 +118,9 @@ class FileSource(Source):
         )
 
     def digest(self, file_digest: Callable[[str], str]) -> str:
-        """Returns a sha256 in hex of those of the files' content in order, and of how each is read."""
-        return _sha256([file_digest(file.name), form.layout] for file, form in self._files)
+        """Returns a sha256 in hex of those of the files' content in order, and of how and how far each is read."""
+        # The size is that of the file when it was found: one that has grown since is read up to there.
+        return _sha256([file_digest(file.name), file.size, form.layout] for file, form in self._files)
 
 
 def _place_by_number(file: File, form: Format, block: int, record: int) -> str:
