@@ -12,6 +12,17 @@ class UserError(Exception):
 
 
 class DamagedDataError(UserError):
-    """A part of the data cannot be read, after retries; the message names the file and the line or record."""
+    """A part of the data cannot be read, after retries; the message names the file and the line or record.
+
+    Attributes:
+      what_is_lost: what cannot be read because of it, in words.
+    """
 
     exit_code = 3
+    what_is_lost = "the rest of its block"
+
+
+class DamagedRecordError(DamagedDataError):
+    """A record is not what it should be, and those that follow it can be read."""
+
+    what_is_lost = "that record"

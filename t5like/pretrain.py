@@ -76,7 +76,7 @@ class Pretrain(TrainingConfig):
     packs_rows: bool = False
     """Put several examples in a row, as far as they fit; for objectives that do not join documents."""
     max_damaged_blocks: int = 0
-    """Parts of the data that may be left out because they cannot be read; one more ends the run."""
+    """Records that may be left out because they are damaged, and blocks that cannot be read; one more ends the run."""
     vocabulary: str | None = None
     """A SentencePiece model, the folder of a public model or of a workdir's vocabulary, or bytes; None trains one."""
     vocabulary_size: int = 4096
@@ -240,7 +240,8 @@ def choose_vocabulary(config: Pretrain, text: TextSplits, init: Init | None) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spiece.model"
         print(f"training a vocabulary of {config.vocabulary_size} pieces ...", file=sys.stderr)
-        train_vocabulary(text.sample(MAX_TRAINING_CHARACTERS), size=config.vocabulary_size, path=path)
+        texts = text.sample(MAX_TRAINING_CHARACTERS, max_damaged_blocks=config.max_damaged_blocks)
+        train_vocabulary(texts, size=config.vocabulary_size, path=path)
         return SentencePieceVocabulary.load(path, extra_ids=config.vocabulary_extra_ids)
 
 

@@ -16,7 +16,7 @@ from t5like import workdir as workdirs
 from t5like.config import from_dict
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_public_vocabulary
 from t5like.data.wordpiece import WordPieceVocabulary
-from t5like.errors import UserError
+from t5like.errors import DamagedDataError, UserError
 from t5like.generate import Generate, generate
 from t5like.ngram_model import NgramModel
 from t5like.objectives.bart_denoising import BartDenoising
@@ -104,6 +104,27 @@ def test_a_run_whose_data_are_gone_at_its_end_has_its_other_score(
     (unigram,) = final_scores(config, text, vocabulary, {"nats_per_token": 1.0}, rows)
     assert unigram.name == "held-out nats per token"
     assert "there is no n-gram model to compare with: " in capsys.readouterr().err
+
+
+def test_a_vocabulary_is_trained_on_what_can_be_read_within_the_budget(
+    small_pretrain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("t5like.data.quarantine.PAUSE_SECONDS", 0.0)
+    lines = [json.dumps({"text": f"some text of a run, number {number}"}) for number in range(2000)]
+    for name, damaged in (("first", 0), ("middle", 3), ("whole", None)):
+        content = ["{" if number == damaged else line for number, line in enumerate(lines)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(content))
+    held_out = str(tmp_path / "whole.jsonl")
+    config = dataclasses.replace(
+        small_pretrain, vocabulary=None, vocabulary_size=60, validation_data=held_out
+    )
+    for name in ("first", "middle"):
+        damaged = dataclasses.replace(config, data=str(tmp_path / f"{name}.jsonl"))
+        with pytest.raises(DamagedDataError, match=f"{name}.jsonl, line .: not JSON .* --max_damaged_blocks"):
+            choose_vocabulary(damaged, read_text(damaged), None)
+        damaged = dataclasses.replace(damaged, max_damaged_blocks=1)
+        assert choose_vocabulary(damaged, read_text(damaged), None).num_tokens >= 60
+        assert f"{name}.jsonl, line " in capsys.readouterr().err
 
 
 def vocabulary_of(workdir: Path) -> Vocabulary:

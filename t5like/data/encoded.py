@@ -6,7 +6,7 @@ import numpy as np
 
 from t5like.data.sources.base import Source
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedDataError, DamagedRecordError, UserError
 
 # Texts encoded at a time: enough that the call costs nothing, and little to hold for each of many lanes.
 _BATCH_CHARACTERS = 2**18
@@ -14,6 +14,8 @@ _BATCH_CHARACTERS = 2**18
 
 class Encoded:
     """The ids of each text of a source, in its blocks."""
+
+    blank = np.zeros(0, np.int32)
 
     def __init__(self, source: Source, vocabulary: Vocabulary) -> None:
         self.num_blocks = source.num_blocks
@@ -58,7 +60,7 @@ class Encoded:
                     (ids,) = self._vocabulary.encode_documents([text])
                 except UserError:
                     place = self._source.place(block, start + number)
-                    raise DamagedDataError(f"{place}: {error}") from error
+                    raise DamagedRecordError(f"{place}: {error}") from error
                 yield ids
             return
         yield from encoded

@@ -79,7 +79,8 @@ def pretraining_batches(
       components: documents of ids in blocks, read when due; `shares` of the rows are of each.
       packs_rows: put several examples in a row as far as they fit; the objective then should not join documents.
       host: whose rows; the batches of all hosts, one after another, are the global batch.
-      max_damaged_blocks: blocks that may be left out because they cannot be read; `note` is told of each.
+      max_damaged_blocks: places, each of a record or of the rest of a block, that may be left out because they cannot be
+        read; `note` is told of each.
       groups_tokens: tokens that are shuffled at a time, in all lanes together.
 
     Raises:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-from t5like.errors import DamagedDataError
+from t5like.errors import DamagedDataError, DamagedRecordError
 
 _ATTEMPTS = 3
 PAUSE_SECONDS = 0.5
@@ -14,12 +14,22 @@ Record = TypeVar("Record", covariant=True)
 
 
 class Blocks(Protocol[Record]):
-    """Records in blocks."""
+    """Records in blocks.
+
+    Attributes:
+      blank: what stands for a record that cannot be read, so that those that follow it keep their numbers.
+    """
 
     num_blocks: int
 
+    @property
+    def blank(self) -> Record: ...
+
     def read(self, block: int, start: int = 0) -> Iterator[Record]:
-        """Yields the records of a block from number `start` on; may raise DamagedDataError."""
+        """Yields the records of a block from number `start` on; may raise DamagedDataError.
+
+        After a DamagedRecordError, the records from the next number on can be read.
+        """
 
 
 class Quarantine:
@@ -29,7 +39,7 @@ class Quarantine:
         """Nothing is left out yet.
 
         Args:
-          budget: blocks that may be left out before the run ends.
+          budget: places, each of a record or of the rest of a block, that may be left out before the run ends.
           note: told of each of them, in a sentence.
         """
         self._budget, self._note = budget, note
@@ -39,8 +49,10 @@ class Quarantine:
     def read(self, blocks: Blocks[Record], block: int, start: int) -> Iterator[Record]:
         """Yields the records of a block from `start` on, up to damage that three attempts do not get over.
 
+        A record that is damaged itself ends nothing: a blank one is yielded in its place.
+
         Raises:
-          DamagedDataError: this is one block more than may be left out.
+          DamagedDataError: this is one place more than may be left out.
         """
         attempt = 1
         while True:
@@ -50,25 +62,35 @@ class Quarantine:
                     start, attempt = start + 1, 1
                 return
             except DamagedDataError as error:
-                if attempt == _ATTEMPTS:
-                    self._leave_out(str(error))
-                    return
+                # The next epoch meets the same damage, and need not wait for it to pass.
+                if attempt == _ATTEMPTS or str(error) in self._damaged:
+                    self._leave_out(error)
+                    if not isinstance(error, DamagedRecordError):
+                        return
+                    yield blocks.blank
+                    start, attempt = start + 1, 1
+                    continue
             time.sleep(PAUSE_SECONDS * attempt)
             attempt += 1
 
-    def _leave_out(self, what: str) -> None:
+    def _leave_out(self, error: DamagedDataError) -> None:
+        what = str(error)
         with self._lock:
-            if what in self._damaged:  # the next epoch meets the same damage
+            if what in self._damaged:
                 return
             self._damaged.add(what)
             num_damaged = len(self._damaged)
         if num_damaged > self._budget:
             allowed = f"max_damaged_blocks allows {self._budget}" if self._budget else "none may be left out"
             raise DamagedDataError(
-                f"{what.rstrip('.')}; it was tried {_ATTEMPTS} times, and {allowed}: mend the data, or raise "
-                "--max_damaged_blocks to leave such blocks out."
+                f"{what.rstrip('.')}; it was tried {_ATTEMPTS} times, and {allowed}: raise --max_damaged_blocks to do "
+                f"without {error.what_is_lost}, or mend the data and begin anew, for a run that has a checkpoint goes on "
+                "only with the data it began with."
             )
-        self._note(f"left out after {_ATTEMPTS} attempts, {num_damaged} of at most {self._budget}: {what}")
+        self._note(
+            f"{what.rstrip('.')}; {error.what_is_lost} is left out after {_ATTEMPTS} attempts, {num_damaged} of at most "
+            f"{self._budget}"
+        )
 
 
 class Quarantined(Generic[Record]):
@@ -76,6 +98,7 @@ class Quarantined(Generic[Record]):
 
     def __init__(self, blocks: Blocks[Record], quarantine: Quarantine) -> None:
         self.num_blocks = blocks.num_blocks
+        self.blank = blocks.blank
         self._blocks, self._quarantine = blocks, quarantine
 
     def read(self, block: int, start: int = 0) -> Iterator[Record]:

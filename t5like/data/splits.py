@@ -33,12 +33,17 @@ class TextSplits(NamedTuple):
         """A sha256 in hex of what is trained on, by the names and sizes of the files."""
         return hashlib.sha256(" ".join(source.fingerprint() for source in self.train).encode()).hexdigest()
 
-    def sample(self, max_characters: int) -> list[str]:
-        """Returns texts to train a vocabulary on, of each component as much as its share."""
+    def sample(self, max_characters: int, *, max_damaged_blocks: int) -> list[str]:
+        """Returns texts to train a vocabulary on, of each component as much as its share.
+
+        Raises:
+          DamagedDataError: more places than `max_damaged_blocks` cannot be read.
+        """
+        quarantine = Quarantine(max_damaged_blocks, print_note)
         return [
             text
             for source, share in zip(self.train, self.shares, strict=True)
-            for text in sample_texts(source, round(max_characters * share))
+            for text in sample_texts(Quarantined(source, quarantine), round(max_characters * share))
         ]
 
     def held_out_rows(
@@ -65,7 +70,7 @@ class TextSplits(NamedTuple):
 
         Raises:
           UserError: a source holds no text.
-          DamagedDataError: more blocks than `max_damaged_blocks` cannot be read.
+          DamagedDataError: more places than `max_damaged_blocks` cannot be read.
         """
         quarantine = Quarantine(max_damaged_blocks, print_note)
         encoded = [

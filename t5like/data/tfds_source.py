@@ -34,11 +34,22 @@ class Records(Sequence[dict[str, Any]]):
 
     Attributes:
       full_name: the name of the data set, with its configuration and version.
+      fields: the names of the features of every record.
       paths: the files of the split.
     """
 
-    def __init__(self, source: Any, full_name: str, paths: list[str], *, place: str, remedy: str) -> None:
+    def __init__(
+        self,
+        source: Any,
+        full_name: str,
+        fields: Sequence[str],
+        paths: list[str],
+        *,
+        place: str,
+        remedy: str,
+    ) -> None:
         self.full_name = full_name
+        self.fields = fields
         self.paths = paths
         self._source = source
         self._place = place
@@ -87,7 +98,8 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
     except NotImplementedError as error:
         message = f"{place} is stored without random access, so only TensorFlow reads it: {remedy}."
         raise NoRandomAccessError(message, paths) from error
-    records = Records(source, builder.info.full_name, paths, place=place, remedy=remedy)
+    info = builder.info
+    records = Records(source, info.full_name, list(info.features), paths, place=place, remedy=remedy)
     if not len(records):
         raise UserError(f"{place} has no records in its split {split!r}.")
     return records

@@ -93,6 +93,8 @@ def _blocks_per_part(num_blocks: int) -> int:
 class TokenStore:
     """The ids of each text of a source, in its blocks, from a store or else from the texts."""
 
+    blank = Encoded.blank
+
     def __init__(self, layout: _Layout, source: Source, vocabulary: Vocabulary, note: Note) -> None:
         self.folder = layout.folder
         self.num_blocks = layout.num_blocks

@@ -41,6 +41,8 @@ class Numbers(Source):
 class Documents:
     """Documents of the given numbers of tokens, every token with an id of its own from `first` on, some a block."""
 
+    blank = np.zeros(0, np.int32)
+
     def __init__(self, lengths, *, per_block=2, first=1):
         ids = itertools.count(first)
         self.documents = [np.array([next(ids) for _ in range(length)], np.int32) for length in lengths]
@@ -58,17 +60,17 @@ class Documents:
 
 
 class Damaged(Documents):
-    """One record cannot be read, for good or for the first few attempts."""
+    """One record cannot be read, and what follows it in its block, for good or for the first few attempts."""
 
-    def __init__(self, lengths, *, block, record, attempts=10**9, **arguments):
+    def __init__(self, lengths, *, block, record, attempts=10**9, kind=DamagedDataError, **arguments):
         super().__init__(lengths, **arguments)
-        self.damage, self.attempts = (block, record), attempts
+        self.damage, self.attempts, self.kind = (block, record), attempts, kind
 
     def read(self, block, start=0):
         for number, ids in enumerate(super().read(block, start), start):
             if (block, number) == self.damage and self.attempts:
                 self.attempts -= 1
-                raise DamagedDataError(f"a.txt, record {number}: torn")
+                raise self.kind(f"a.txt, record {number}: torn")
             yield ids
 
 

@@ -13,7 +13,7 @@ from t5like.batch import EXAMPLE_IDS
 from t5like.data.example_ids import parse_id
 from t5like.data.lanes import HostShare, count_lanes, merge_cursors
 from t5like.data.pipeline import pretraining_batches
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedDataError, DamagedRecordError, UserError
 from tests.data.fakes import Copy, Damaged, Documents, Vocabulary, tokens_of
 
 ONLY = HostShare(0, 1)
@@ -275,3 +275,28 @@ def test_damage_beyond_the_budget_comes_out_of_next(monkeypatch):
         *range(17, 33),
     ]
     assert len(notes) == 1
+
+
+def test_a_damaged_record_moves_no_cursor(monkeypatch):
+    monkeypatch.setattr("t5like.data.quarantine.PAUSE_SECONDS", 0.0)
+
+    def batches():
+        return pretraining_batches(
+            [Damaged([4] * 8, block=0, record=2, kind=DamagedRecordError, per_block=8)],
+            objective=Copy(4),
+            vocabulary=Vocabulary(),
+            batch_size=1,
+            seed=0,
+            max_damaged_blocks=1,
+            groups_tokens=4,
+            note=lambda note: None,
+        )
+
+    taken, states = _take(batches(), 14)
+    for epoch in (taken[:7], taken[7:]):
+        tokens = [token for batch in epoch for row in tokens_of(batch) for token in row]
+        assert sorted(tokens) == [*range(1, 9), *range(13, 33)]
+    for number, state in enumerate(states):
+        again = batches()
+        again.set_state(json.loads(state))
+        _assert_same(_take(again, 14 - number)[0], taken[number:])

@@ -4,7 +4,7 @@ import pytest
 
 from t5like.data import quarantine as quarantine_module
 from t5like.data.quarantine import Quarantine, Quarantined
-from t5like.errors import DamagedDataError
+from t5like.errors import DamagedDataError, DamagedRecordError
 from tests.data.fakes import Damaged, Documents
 
 
@@ -43,7 +43,30 @@ def test_within_the_budget_the_rest_of_the_block_is_left_out_and_named():
     documents = Damaged([3, 2, 4, 1, 2], block=0, record=1)
     kept = _read(documents, budget=1, notes=notes)
     assert kept == [d.tolist() for n, d in enumerate(Documents([3, 2, 4, 1, 2]).documents) if n != 1]
-    assert notes == ["left out after 3 attempts, 1 of at most 1: a.txt, record 1: torn"]
+    assert notes == [
+        "a.txt, record 1: torn; the rest of its block is left out after 3 attempts, 1 of at most 1"
+    ]
+
+
+def test_a_damaged_record_ends_only_itself_and_those_after_it_keep_their_numbers():
+    notes = []
+    documents = Damaged([3, 2, 4, 1, 2, 3], block=0, record=1, kind=DamagedRecordError, per_block=6)
+    whole = [ids.tolist() for ids in documents.documents]
+    quarantine = Quarantine(1, notes.append)
+    expected = [whole[0], [], *whole[2:]]
+    assert _read(documents, budget=1, quarantine=quarantine) == expected
+    assert notes == ["a.txt, record 1: torn; that record is left out after 3 attempts, 1 of at most 1"]
+    # The place of a lane is the number of the next record.
+    for start in range(7):
+        assert [ids.tolist() for ids in quarantine.read(documents, 0, start)] == expected[start:]
+
+
+def test_what_was_left_out_before_is_not_waited_for(monkeypatch):
+    documents = Damaged([3, 2], block=0, record=1, kind=DamagedRecordError)
+    quarantine = Quarantine(1, lambda note: None)
+    _read(documents, budget=1, quarantine=quarantine)
+    monkeypatch.setattr(quarantine_module, "PAUSE_SECONDS", float("nan"))  # which `sleep` refuses
+    _read(documents, budget=1, quarantine=quarantine)
 
 
 def test_quarantined_blocks_are_the_blocks_without_what_cannot_be_read():
@@ -64,7 +87,14 @@ def test_the_same_damage_counts_once():
 
 @pytest.mark.parametrize(
     ("budget", "says"),
-    [(0, "a.txt, record 1: torn; it was tried 3 times, and none may be left out"), (1, "allows 1")],
+    [
+        (
+            0,
+            "a.txt, record 1: torn; it was tried 3 times, and none may be left out: raise --max_damaged_blocks to do "
+            "without the rest of its block, or mend the data and begin anew",
+        ),
+        (1, "allows 1"),
+    ],
 )
 def test_beyond_the_budget_the_run_ends_with_its_own_exit_code(budget, says):
     quarantine = Quarantine(budget, lambda note: None)

@@ -80,7 +80,7 @@ _FORMATS: dict[tuple[str, bool], Callable[[Sequence[File], str], Format]] = {
 
 
 def open_source(location: str, *, split: Split = "train", text_field: str = "text") -> Source:
-    """Returns the texts at a location, of which at least one is no white space, in a fixed order: files by path.
+    """Returns the texts at a location, of which at least one is no white space or damaged, in a fixed order: files by path.
 
     Args:
       location: see above.
@@ -89,7 +89,7 @@ def open_source(location: str, *, split: Split = "train", text_field: str = "tex
 
     Raises:
       UserError: nothing is there, or it is not what can be read, or it has no such field; the message names the file.
-      DamagedDataError: the first text cannot be read.
+      DamagedDataError: what says how many blocks a file has cannot be read.
     """
     if location == EMBEDDED:
         return Embedded(location, split)

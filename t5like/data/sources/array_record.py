@@ -18,6 +18,8 @@ _READ_LITTLE = "readahead_buffer_size:0"
 class ArrayRecord(Format):
     """ArrayRecord files on disk: a block is a range of records."""
 
+    block_name = "range of records"
+
     def __init__(self, files: Sequence[File], text_field: str) -> None:
         """Counts the records of the files.
 

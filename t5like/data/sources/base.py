@@ -14,10 +14,12 @@ class Source(abc.ABC):
     Attributes:
       location: what the user named.
       num_blocks: at least 1.
+      blank: the text that stands for one that cannot be read.
     """
 
     location: str
     num_blocks: int
+    blank = ""
 
     @abc.abstractmethod
     def read(self, block: int, start: int = 0) -> Iterator[str]:
@@ -29,7 +31,8 @@ class Source(abc.ABC):
 
         Raises:
           DamagedDataError: the block cannot be read, or what is read is not text; the message names the file, and the
-            line or record. Records before the damage have been yielded.
+            line or record. Records before the damage have been yielded. DamagedRecordError: of one record alone; those
+            that follow it can be read.
         """
 
     @abc.abstractmethod

@@ -33,6 +33,8 @@ _TEXT_TYPES = {
 class Parquet(Format):
     """Parquet files: a block is a row group, of which no more than some pages are held."""
 
+    block_name = "row group"
+
     def __init__(self, files: Sequence[File], text_field: str) -> None:
         """Reads the footers of the files.
 
@@ -100,6 +102,8 @@ class Arrow(Format):
 
     A block is a range of rows.
     """
+
+    block_name = "range of rows"
 
     def __init__(self, files: Sequence[File], text_field: str) -> None:
         """Counts the rows of the files.

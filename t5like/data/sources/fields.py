@@ -4,20 +4,20 @@ import difflib
 import json
 from collections.abc import Iterable
 
-from t5like.errors import DamagedDataError
+from t5like.errors import DamagedRecordError
 
 _MAX_FIELDS_NAMED = 12
 
 
 class RecordError(Exception):
-    """A record cannot be read; the message says why, and whoever counts the records says where it is."""
+    """A record is not what it should be; the message says why, and whoever counts the records says where it is."""
 
 
 class FieldError(RecordError):
     """A record has no field of the name that was asked for, or one that is not of text."""
 
 
-class WrongFieldError(DamagedDataError):
+class WrongFieldError(DamagedRecordError):
     """The same, with the place: in the first record of a source it is the name that is wrong, not the data."""
 
 
@@ -38,13 +38,14 @@ def text_of_value(value: object, text_field: str) -> str:
 
     Raises:
       FieldError: it holds something else.
-      RecordError: its bytes are not UTF-8.
+      RecordError: it holds nothing, or bytes that are not UTF-8.
     """
     if isinstance(value, str):
         return value
+    if value is None:
+        raise RecordError(f"the field {text_field!r} is null, not text")
     if not isinstance(value, bytes):
-        shown = "null" if value is None else repr(value)[:40]
-        raise FieldError(f"the field {text_field!r} is {shown}, not text")
+        raise FieldError(f"the field {text_field!r} is {repr(value)[:40]}, not text")
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -58,7 +59,7 @@ def text_of_json(line: bytes, text_field: str) -> str:
 
     Raises:
       FieldError: it has no such field, or one that is not a string.
-      RecordError: it is no JSON object, or the field holds what UTF-8 cannot.
+      RecordError: it is no JSON object, or the field is null or holds what UTF-8 cannot.
     """
     try:
         # A string is decoded once; given bytes, json would first guess among five encodings.
@@ -75,6 +76,8 @@ def text_of_json(line: bytes, text_field: str) -> str:
         text = record[text_field]
     except KeyError:
         raise missing_field(text_field, record) from None
+    if text is None:
+        raise RecordError(f"the field {text_field!r} is null, not a string")
     if not isinstance(text, str):
         raise FieldError(f"the field {text_field!r} is {json.dumps(text)[:40]}, not a string")
     if b"\\u" in line:  # only an escape gives what UTF-8 cannot hold

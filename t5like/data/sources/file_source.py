@@ -4,13 +4,14 @@ import abc
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from t5like.data.sources.base import Source
 from t5like.data.sources.fields import FieldError, RecordError, WrongFieldError
 from t5like.data.sources.files import File
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedDataError, DamagedRecordError, UserError
 
 
 class Format(abc.ABC):
@@ -18,9 +19,11 @@ class Format(abc.ABC):
 
     Attributes:
       layout: all that decides blocks and texts beside what the files hold, for fingerprints.
+      block_name: what a block is in such a file, for messages.
     """
 
     layout: str
+    block_name: ClassVar[str]
 
     @abc.abstractmethod
     def num_blocks(self, file: File) -> int:
@@ -31,7 +34,8 @@ class Format(abc.ABC):
         """Yields the texts of a block of a file from its record number `start` on.
 
         Raises:
-          RecordError: of the record that would come next, which is not what it should be.
+          RecordError: of the record that would come next, which is not what it should be; those that follow it can be
+            read from their numbers on.
           DamagedDataError: of anything else that is wrong with the content.
           OSError: the file cannot be read.
         """
@@ -49,7 +53,6 @@ class FileSource(Source):
 
         Raises:
           UserError: together they hold no text, or the first record of a kind has no text in the field asked for.
-          DamagedDataError: what comes before the first text cannot be read.
         """
         self.location = location
         self._files = files
@@ -57,20 +60,29 @@ class FileSource(Source):
         counts = [0, *(form.num_blocks(file) for file, form in files)]
         self._first_blocks = np.cumsum(counts, dtype=np.int64)
         self.num_blocks = int(self._first_blocks[-1])
-        try:
-            self._look_at_first_records()
-        except WrongFieldError as error:
-            raise UserError(str(error)) from error
+        # Damage that is met here is for whoever reads the texts, and may leave some of it out.
+        self._look_at_first_records()
+        self._look_for_text()
 
     def _look_at_first_records(self) -> None:
         seen: set[str] = set()
         for index, (_, form) in enumerate(self._files):
             if form.layout not in seen and self._first_blocks[index] < self._first_blocks[index + 1]:
                 seen.add(form.layout)
-                next(self.read(int(self._first_blocks[index])), None)
-        for block in range(self.num_blocks):
-            if any(text.strip() for text in self.read(block)):
-                return
+                try:
+                    next(self.read(int(self._first_blocks[index])), None)
+                except WrongFieldError as error:
+                    raise UserError(str(error)) from error
+                except DamagedDataError:
+                    pass
+
+    def _look_for_text(self) -> None:
+        try:
+            for block in range(self.num_blocks):
+                if any(text.strip() for text in self.read(block)):
+                    return
+        except DamagedDataError:
+            return
         raise UserError(f"{self.location} holds no text.")
 
     def _find(self, block: int) -> tuple[File, Format, int]:
@@ -89,17 +101,18 @@ class FileSource(Source):
                 yield text
                 record += 1
         except RecordError as error:
-            kind = WrongFieldError if isinstance(error, FieldError) else DamagedDataError
+            kind = WrongFieldError if isinstance(error, FieldError) else DamagedRecordError
             raise kind(f"{self.place(block, record)}: {error}.") from error
-        except DamagedDataError:
+        except DamagedDataError as error:
+            error.what_is_lost = f"the rest of this {form.block_name}"
             raise
         except Exception as error:
             if not file.may_raise(error):
                 raise
             reason = (isinstance(error, OSError) and error.strerror) or error or type(error).__name__
-            raise DamagedDataError(
-                f"Cannot read {_place_by_number(file, form, inner, record)}: {reason}."
-            ) from error
+            damage = DamagedDataError(f"Cannot read {_place_by_number(file, form, inner, record)}: {reason}.")
+            damage.what_is_lost = f"the rest of this {form.block_name}"
+            raise damage from error
 
     def place(self, block: int, record: int) -> str:
         """Returns where a record is, by its number in its block where the file cannot be read to find out."""

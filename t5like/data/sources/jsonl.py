@@ -1,6 +1,5 @@
 """JSON Lines: an object a line, the text in one field of it; lines of white space do not count."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from t5like.data.sources.block_sizes import bytes_per_block
@@ -17,6 +16,8 @@ class JsonLines(Format):
     The stretches of all files are of one power of two, such that there are some thousand of them: at least 16 KiB, of
     which there may be fewer, and at most 256 KiB, of which there may be more.
     """
+
+    block_name = "stretch of the file"
 
     def __init__(self, files: Sequence[File], text_field: str, *, block_bytes: int | None = None) -> None:
         self._block_bytes = block_bytes or bytes_per_block(sum(file.size for file in files))
@@ -44,6 +45,8 @@ class JsonLines(Format):
 class CompressedJsonLines(Format):
     """Compressed lines: a file is one block."""
 
+    block_name = "file"
+
     def __init__(self, text_field: str) -> None:
         self._text_field = text_field
         self.layout = f"compressed jsonl text_field={text_field!r}"
@@ -63,24 +66,29 @@ class CompressedJsonLines(Format):
             return f"{file.name}, line {1 + _lines_before(lines_of_stream(stream), record)}"
 
 
-def _texts(lines: Iterable[bytes], text_field: str, start: int) -> Iterator[str]:
+def _texts(lines: Iterable[bytes | RecordError], text_field: str, start: int) -> Iterator[str]:
     for line in lines:
-        if not line or line.isspace():
+        if not _is_record(line):
             continue
         if start:
             start -= 1
             continue
+        if isinstance(line, RecordError):
+            raise line
         yield text_of_json(line, text_field)
 
 
-def _lines_before(lines: Iterable[bytes], record: int) -> int:
+def _lines_before(lines: Iterable[bytes | RecordError], record: int) -> int:
     """Returns the number of lines before that of a record, and of all lines where there is no such record."""
     number = 0
-    with contextlib.suppress(RecordError):  # the next line is too long
-        for line in lines:
-            if line and not line.isspace():
-                if not record:
-                    break
-                record -= 1
-            number += 1
+    for line in lines:
+        if _is_record(line):
+            if not record:
+                break
+            record -= 1
+        number += 1
     return number
+
+
+def _is_record(line: bytes | RecordError) -> bool:
+    return isinstance(line, RecordError) or not (not line or line.isspace())

@@ -29,17 +29,16 @@ def first_line(file: File, start: int, end: int) -> tuple[int, bytes]:
     return offset, content
 
 
-def lines_of(file: File, start: int, end: int) -> Iterator[bytes]:
-    """Yields the lines of a stretch, without LF.
-
-    Raises:
-      RecordError: the last one is longer than a line may be.
-    """
+def lines_of(file: File, start: int, end: int) -> Iterator[bytes | RecordError]:
+    """Yields the lines of a stretch, without LF; in place of one that is longer than a line may be, what to say of it."""
     offset, content, beyond = _stretch(file, start, end, _BEYOND_BYTES)
     *lines, last = _without_mark(offset, content).split(b"\n")
     yield from lines
     if last:
-        yield last + _rest_of_line(file, offset + len(content), beyond, len(last)).removesuffix(b"\n")
+        try:
+            yield last + _rest_of_line(file, offset + len(content), beyond, len(last)).removesuffix(b"\n")
+        except RecordError as error:
+            yield error
 
 
 def passage_of(file: File, start: int, end: int) -> tuple[int, bytes]:
@@ -63,15 +62,12 @@ def line_number(file: File, offset: int) -> int:
     )
 
 
-def lines_of_stream(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields all lines of a stream, without LF.
-
-    Raises:
-      RecordError: one is longer than a line may be.
-    """
+def lines_of_stream(stream: BinaryIO) -> Iterator[bytes | RecordError]:
+    """Yields all lines of a stream, as `lines_of` those of a stretch."""
     pending: list[bytes] = []  # the parts of a line without its end
-    mark = _BYTE_ORDER_MARK
-    while content := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+    mark, unread = _BYTE_ORDER_MARK, b""
+    while content := unread or stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+        unread = b""
         *lines, rest = content.split(b"\n")
         if lines:
             lines[0] = b"".join((*pending, lines[0])).removeprefix(mark)
@@ -79,16 +75,16 @@ def lines_of_stream(stream: BinaryIO) -> Iterator[bytes]:
             yield from lines
         pending.append(rest)
         if sum(map(len, pending)) > MAX_LINE_BYTES:
-            raise _too_long()
+            yield _too_long()
+            pending, mark, unread = [], b"", _skip_line(stream)[1]
     if last := b"".join(pending).removeprefix(mark):
         yield last
 
 
-def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, bytes]]:
+def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, bytes | RecordError]]:
     """Yields (number of the first line from 1, its lines in one piece) of the stretches of `num_bytes` that have lines.
 
-    Raises:
-      RecordError: a line is longer than a line may be.
+    In place of lines of which the last is longer than a line may be, it yields what to say of them.
     """
     content, offset, number = bytearray(), 0, 1
     num_searched, is_whole = 0, False
@@ -97,7 +93,12 @@ def passages_of_stream(stream: BinaryIO, num_bytes: int) -> Iterator[tuple[int, 
         end = content.find(b"\n", max(last, num_searched)) + 1
         if not end and not is_whole:
             if len(content) - content.rfind(b"\n", 0, last) - 1 > MAX_LINE_BYTES:
-                raise _too_long()
+                yield number, _too_long()
+                num_skipped, rest = _skip_line(stream)
+                number += content.count(b"\n") + 1
+                offset += len(content) + num_skipped
+                content, num_searched = bytearray(rest), 0
+                continue
             num_searched = len(content)
             more = stream.read1(_READ_BYTES)  # type: ignore[attr-defined]
             content += more
@@ -142,9 +143,22 @@ def _rest_of_line(file: File, start: int, beyond: bytes, num_bytes_before: int) 
     return b"".join((*parts, content[:end]))
 
 
+def _skip_line(stream: BinaryIO) -> tuple[int, bytes]:
+    """Reads to the end of a line; returns the number of bytes up to there, LF included, and what was read beyond."""
+    num_bytes = 0
+    while content := stream.read1(_READ_BYTES):  # type: ignore[attr-defined]
+        if end := content.find(b"\n") + 1:
+            return num_bytes + end, content[end:]
+        num_bytes += len(content)
+    return num_bytes, b""
+
+
 def _without_mark(offset: int, content: bytes) -> bytes:
     return content if offset else content.removeprefix(_BYTE_ORDER_MARK)
 
 
 def _too_long() -> RecordError:
-    return RecordError(f"a line is longer than {MAX_LINE_BYTES >> 20} MiB")
+    return RecordError(
+        f"a line is longer than {MAX_LINE_BYTES >> 20} MiB, and none may be: break it into several, or its text into "
+        "several documents"
+    )

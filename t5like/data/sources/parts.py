@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from t5like.data.quarantine import Blocks
 from t5like.data.sources.base import Part, Source
 from t5like.errors import UserError
 
@@ -35,7 +36,7 @@ def shuffle_blocks(source: Source, *, seed: int) -> Part:
     return Part(source, np.random.default_rng(seed).permutation(source.num_blocks).tolist())
 
 
-def sample_texts(source: Source, max_characters: int) -> Iterator[str]:
+def sample_texts(source: Blocks[str], max_characters: int) -> Iterator[str]:
     """Yields texts from all over a source, in order, of at most `max_characters` together: all where it has no more.
 
     Otherwise the source is seen as 256 spans of blocks. Of each the first texts are taken, until the share of all spans
@@ -58,7 +59,7 @@ def sample_texts(source: Source, max_characters: int) -> Iterator[str]:
                     break
 
 
-def _has_at_most(max_characters: int, source: Source) -> bool:
+def _has_at_most(max_characters: int, source: Blocks[str]) -> bool:
     for block in range(source.num_blocks):
         for text in source.read(block):
             max_characters -= len(text)

@@ -1,6 +1,5 @@
 """Plain text: files of any length, cut at ends of lines into passages of some 64 KiB, each of them a document."""
 
-import contextlib
 from collections.abc import Iterator
 
 from t5like.data.sources.compression import open_stream
@@ -8,7 +7,7 @@ from t5like.data.sources.fields import RecordError
 from t5like.data.sources.file_source import Format
 from t5like.data.sources.files import File
 from t5like.data.sources.lines import first_line, line_number, passage_of, passages_of_stream
-from t5like.errors import DamagedDataError
+from t5like.errors import DamagedRecordError
 
 PASSAGE_BYTES = 64 * 1024
 
@@ -18,6 +17,8 @@ class Text(Format):
 
     A file of at most 64 KiB is one document. A block of white space, or in which no line starts, has no record.
     """
+
+    block_name = "stretch of the file"
 
     def __init__(self, *, passage_bytes: int = PASSAGE_BYTES) -> None:
         self._passage_bytes = passage_bytes
@@ -51,6 +52,8 @@ class Text(Format):
 class CompressedText(Format):
     """Compressed text: a file is one block, and the passages it would have if it were not compressed are its records."""
 
+    block_name = "file"
+
     def __init__(self, *, passage_bytes: int = PASSAGE_BYTES) -> None:
         self._passage_bytes = passage_bytes
         self.layout = f"compressed text passage_bytes={passage_bytes}"
@@ -67,6 +70,8 @@ class CompressedText(Format):
                 if record < start:
                     record += _has_text(content)
                     continue
+                if isinstance(content, RecordError):
+                    raise content
                 try:
                     text = _decode(content)
                 except UnicodeDecodeError as error:
@@ -77,7 +82,7 @@ class CompressedText(Format):
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the line that a passage starts with."""
         number = 1
-        with open_stream(file) as stream, contextlib.suppress(RecordError):  # the next line is too long
+        with open_stream(file) as stream:
             for first, content in passages_of_stream(stream, self._passage_bytes):
                 number = first
                 if _has_text(content):
@@ -87,8 +92,8 @@ class CompressedText(Format):
         return f"{file.name}, line {number}"
 
 
-def _has_text(content: bytes) -> bool:
-    return bool(content.decode("utf-8", "replace").strip())
+def _has_text(content: bytes | RecordError) -> bool:
+    return isinstance(content, RecordError) or bool(content.decode("utf-8", "replace").strip())
 
 
 def _decode(content: bytes) -> str:
@@ -96,10 +101,10 @@ def _decode(content: bytes) -> str:
     return content.decode("utf-8").replace("\r\n", "\n")
 
 
-def _not_text(file: File, first_line: int, error: UnicodeDecodeError) -> DamagedDataError:
+def _not_text(file: File, first_line: int, error: UnicodeDecodeError) -> DamagedRecordError:
     """Returns what to say of lines that are not UTF-8, of which the first has the given number."""
     number = first_line + error.object.count(b"\n", 0, error.start)
     byte = error.start - error.object.rfind(b"\n", 0, error.start) - 1
-    return DamagedDataError(
+    return DamagedRecordError(
         f"{file.name}, line {number}: not UTF-8 text: {error.reason} at byte {byte} of the line."
     )

@@ -11,7 +11,7 @@ from t5like.data.sources.block_sizes import records_per_block
 from t5like.data.sources.fields import FieldError, RecordError, WrongFieldError, missing_field, text_of_value
 from t5like.data.standard_library import Split
 from t5like.data.tfds_source import open_data_source
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedDataError, DamagedRecordError, UserError
 
 _BATCH_RECORDS = 32
 
@@ -29,15 +29,16 @@ class Tfds(Source):
         self._name = name
         self._text_field = text_field
         self._records = open_data_source(name, split, alternative="name files of text instead")
-        fields = self._records[0]
-        if text_field not in fields:
-            raise UserError(f"TFDS data set {name} has {missing_field(text_field, fields)}.")
+        if text_field not in self._records.fields:
+            raise UserError(f"TFDS data set {name} has {missing_field(text_field, self._records.fields)}.")
         self._block_records = records_per_block(len(self._records))
         self.num_blocks = -(-len(self._records) // self._block_records)
         try:
             next(self.read(0))
         except WrongFieldError as error:
             raise UserError(str(error)) from error
+        except DamagedDataError:  # for whoever reads the texts, and may leave some of it out
+            pass
 
     def read(self, block: int, start: int = 0) -> Iterator[str]:
         """Yields the texts of the records of a block."""
@@ -49,7 +50,7 @@ class Tfds(Source):
                 try:
                     yield text_of_value(record[self._text_field], self._text_field)
                 except RecordError as error:
-                    kind = WrongFieldError if isinstance(error, FieldError) else DamagedDataError
+                    kind = WrongFieldError if isinstance(error, FieldError) else DamagedRecordError
                     raise kind(f"{self.place(block, number - first)}: {error}.") from error
 
     def place(self, block: int, record: int) -> str:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from t5like.data.sources.compression import open_stream
 from t5like.data.sources.crc32c import crc32c
 from t5like.data.sources.examples import text_of_example
+from t5like.data.sources.fields import RecordError
 from t5like.data.sources.file_source import Format
 from t5like.data.sources.files import File
 from t5like.errors import DamagedDataError
@@ -23,6 +24,8 @@ _MAX_RECORD_BYTES = 1 << 30
 
 class TFRecord(Format):
     """TFRecord files, compressed or not: a file is one block, as records can only be found one after the other."""
+
+    block_name = "file"
 
     def __init__(self, text_field: str) -> None:
         self._text_field = text_field
@@ -68,7 +71,7 @@ def _records(file: File, stream: BinaryIO, start: int) -> Iterator[bytes]:
             if number >= start:
                 record = data[:length]
                 if _masked(crc32c(record)) != int.from_bytes(data[length:], "little"):
-                    raise damaged("its content is damaged: it fails its checksum")
+                    raise RecordError("its content is damaged: it fails its checksum")
                 yield record
         number += 1
 

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -97,18 +98,50 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(file_of, content, num_by
         assert b"\n".join(lines_of_stream(io.BytesIO(mark + content))) == content.removesuffix(b"\n")
 
 
-def test_a_line_that_is_too_long_ends_what_is_read(file_of, monkeypatch):
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100_000)
-    content = b"ok\n" + b"a" * 300_000 + b"\nmore\n"
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.integers(0, 30), max_size=12), st.booleans(), st.integers(1, 12), st.integers(1, 7))
+def test_a_line_that_is_too_long_is_told_of_in_its_place(file_of, lengths, ends_so, num_bytes, read_bytes):
+    whole = [bytes([97 + number]) * length for number, length in enumerate(lengths)]
+    content = b"\n".join(whole) + b"\n" * ends_so
     file = file_of(content)
-    read = []
-    with pytest.raises(RecordError, match="longer than"):
-        read.extend(lines_of(file, 0, 10))
-    with pytest.raises(RecordError, match="longer than"):
-        read.extend(lines_of_stream(io.BytesIO(content)))
-    assert read == [b"ok", b"ok"]
-    assert list(lines_of(file, 300_000, 300_010)) == [b"more"]
-    with pytest.raises(RecordError, match="longer than"):
-        passage_of(file, 0, 10)
-    with pytest.raises(RecordError, match="longer than"):
-        list(passages_of_stream(io.BytesIO(content), 10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_READ_BYTES", read_bytes)
+        patch.setattr(lines, "_BEYOND_BYTES", 3)
+        patch.setattr(lines, "MAX_LINE_BYTES", 15)
+        streamed = list(lines_of_stream(io.BytesIO(content)))
+        blocks = [line for stretch in _stretches(file, num_bytes) for line in lines_of(file, *stretch)]
+        passages = list(passages_of_stream(io.BytesIO(content), num_bytes))
+    for read in (streamed, blocks):
+        assert len(read) == content.removesuffix(b"\n").count(b"\n") + bool(content)
+        for line, expected in zip(read, whole, strict=False):
+            if isinstance(line, RecordError):
+                assert len(expected) > 15
+                assert "longer than" in str(line)
+            else:
+                assert line == expected
+                assert len(line) <= 15 + 30  # one that ends in what was read anyway may be longer
+    numbers = [content[:at].count(b"\n") + 1 for at in range(len(content))]
+    for number, passage in passages:
+        if isinstance(passage, RecordError):
+            continue
+        assert numbers[content.index(passage)] == number or passage.isspace()
+    kept = b"".join(passage for _, passage in passages if isinstance(passage, bytes))
+    for line in whole:
+        if line and content.index(line) // num_bytes not in {
+            content.index(long) // num_bytes for long in whole if len(long) > 15
+        }:
+            assert line in kept
+
+
+def test_a_line_is_not_held_beyond_what_a_line_may_be(monkeypatch):
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100_000)
+    content = b"ok\n" + b"a" * 30_000_000 + b"\nmore\n"
+    for read in (lines_of_stream, lambda stream: (p for _, p in passages_of_stream(stream, 2))):
+        stream = io.BytesIO(content)
+        tracemalloc.start()
+        first, error, last = read(stream)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [line.removesuffix(b"\n") for line in (first, last)] == [b"ok", b"more"]
+        assert isinstance(error, RecordError)
+        assert peak < 2_000_000

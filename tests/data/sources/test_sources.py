@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from t5like.data import quarantine as quarantine_module
+from t5like.data.quarantine import Blocks, Quarantine, Quarantined
 from t5like.data.sources import has_own_splits, open_source
 from t5like.data.sources.base import Source
 from t5like.errors import DamagedDataError, UserError
-from tests.data.sources.writers import WRITERS, unicode_texts, write_bytes
+from tests.data.sources.writers import WRITERS, unicode_texts, write_bytes, write_damaged
 
 TEXTS = unicode_texts(500)
 PLACES = {
@@ -30,9 +32,11 @@ PLACES = {
 # Those with a checksum of all content; compressed streams have it behind what has been read by then.
 CHECKED_BEHIND = ["a.json.gz", "a.ndjson.zst", "a.jsonl.bz2", "a.jsonl.xz", "a.tfrecords.gz"]
 CHECKED_BEFORE = ["a.tfrecord-00000-of-00001", "a.array_record", "a.parquet"]
+# Those in which a record may be damaged by itself.
+DAMAGED = [name for name in PLACES if name not in ("file.arrow",)]
 
 
-def read_all(source: Source) -> list[str]:
+def read_all(source: Blocks[str]) -> list[str]:
     """Returns the texts of all blocks, in order."""
     return [text for block in range(source.num_blocks) for text in source.read(block)]
 
@@ -169,6 +173,47 @@ def test_a_file_cut_short_is_damage(tmp_path, name):
         path.write_bytes(content[:cut])
         with pytest.raises(DamagedDataError, match=str(path)):
             read_all(open_source(str(path)))
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record_ends_only_itself(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(quarantine_module, "PAUSE_SECONDS", 0.0)
+    texts = [text.replace("\n", " ") for text in unicode_texts(150, seed=3)]
+    bad = [0, 1, 75, 140, 149]
+    write_damaged(tmp_path / name, texts, bad)
+    notes: list[str] = []
+    source = open_source(str(tmp_path / name))
+    read = read_all(Quarantined(source, Quarantine(len(bad), notes.append)))
+    assert read == ["" if number in bad else text for number, text in enumerate(texts)]
+    assert len(notes) == len(bad)
+    for number, note in zip(bad, notes, strict=True):
+        place = PLACES[name].format(n=number, n1=number + 1, group=number // 70, row=number % 70)
+        assert note.startswith(f"{tmp_path / name}{place}: ")
+        assert "; that record is left out" in note
+    # And from any number on, without what came before.
+    for block in range(source.num_blocks):
+        whole = list(Quarantined(source, Quarantine(len(bad), notes.append)).read(block))
+        for start in {1, len(whole) // 2, len(whole)}:
+            assert (
+                list(Quarantined(source, Quarantine(len(bad), notes.append)).read(block, start))
+                == whole[start:]
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("a.jsonl.gz", "file"), ("a.tfrecord", "file"), ("a.parquet", "row group"), ("a.txt.zst", "file")],
+)
+def test_damage_that_ends_a_block_says_what_is_lost(tmp_path, name, lost):
+    write = {"a.tfrecord": "a.tfrecords.gz", "a.parquet": "a.parquet"}.get(name, "a.jsonl")
+    path = tmp_path / name
+    WRITERS[write](path, TEXTS[:150])
+    source = open_source(str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedDataError) as caught:
+        read_all(source)
+    assert caught.value.what_is_lost == f"the rest of this {lost}"
 
 
 def test_a_folder_of_all_kinds_is_read_in_order_of_path_each_file_by_its_kind(folder, tmp_path):

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import file_utils
 
 from t5like.data.sources import open_source
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedRecordError, UserError
 from tests.data.sources.test_sources import read_all
 from tests.data.sources.writers import example, framed
 
@@ -77,12 +77,17 @@ def test_errors_name_the_data_set_and_the_record(folder):
     for arguments, words, kind in (
         ({"text_field": "body"}, "stories has no field 'body', only ", UserError),
         ({"text_field": "year"}, r"stories, record 0: the field 'year' is .*, not text", UserError),
-        ({"text_field": "raw"}, "stories, record 0: the field 'raw' is not UTF-8", DamagedDataError),
         ({"split": "validation"}, "stories has no split 'validation', only train", UserError),
     ):
         with pytest.raises(UserError, match=words) as caught:
             open_source("tfds:stories", **arguments)
         assert type(caught.value) is kind
+    source = open_source("tfds:stories", text_field="raw")
+    for start in (0, 1):
+        with pytest.raises(
+            DamagedRecordError, match=f"stories, record {start}: the field 'raw' is not UTF-8"
+        ):
+            next(source.read(0, start))
 
 
 def test_what_tfds_stored_as_tfrecord_is_read_as_files(folder, tmp_path):

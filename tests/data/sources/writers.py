@@ -78,11 +78,15 @@ def write_tfrecord(path: Path, texts: Sequence[str]) -> None:
 
 def write_array_record(path: Path, texts: Sequence[str]) -> None:
     """Writes records of Examples."""
+    _write_array_records(path, [example(text) for text in texts])
+
+
+def _write_array_records(path: Path, records: Sequence[bytes]) -> None:
     from array_record.python.array_record_module import ArrayRecordWriter
 
     writer = ArrayRecordWriter(str(path), "group_size:1")
-    for text in texts:
-        writer.write(example(text))
+    for record in records:
+        writer.write(record)
     writer.close()
 
 
@@ -144,3 +148,35 @@ WRITERS: dict[str, Callable[[Path, Sequence[str]], None]] = {
     "a.tfrecords.gz": write_tfrecord,
     "a.array_record": write_array_record,
 }
+
+
+def write_damaged(path: Path, texts: Sequence[str], bad: Sequence[int]) -> None:
+    """Writes a file of the kind that its name says, with records in it that are not what they should be."""
+    values = [text.encode() for text in texts]
+    name = path.name
+    if "json" in name:
+        lines = [json.dumps({"text": text}).encode() for text in texts]
+        broken = [b'{"text": ', b'{"text": null}', b'{"text": "\xff"}', b"{}"]
+        for index, number in enumerate(bad):
+            lines[number] = broken[index % len(broken)]
+        write_bytes(path, b"\n".join(lines))
+        return
+    if "record" in name:
+        records = [example(value) for value in values]
+        for index, number in enumerate(bad):
+            records[number] = [example(b"\xff"), b"\xff\xff"][index % 2]
+        if "array" in name:
+            _write_array_records(path, records)
+            return
+        content = bytearray(b"".join(map(framed, records)))
+        content[-5] ^= 1  # of the last record, which fails its checksum
+        write_bytes(path, bytes(content))
+        return
+    for index, number in enumerate(bad):
+        values[number] = [None, b"\xff"][index % 2]
+    content = pa.table({"text": pa.array(values, pa.binary())})
+    if "parquet" in name:
+        pq.write_table(content, path, row_group_size=70)
+    else:
+        with pa.ipc.new_stream(path, content.schema) as writer:
+            writer.write_table(content, 33)
