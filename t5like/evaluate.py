@@ -143,6 +143,7 @@ def measure_text(
         init.vocabulary,
         seed=trained_as.seed,
         max_rows=trained_as.max_eval_rows if config.max_examples is None else config.max_examples,
+        max_damaged_blocks=trained_as.max_damaged_blocks,
     )
     params = init.restore(placement.params)
     loss = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)

@@ -20,6 +20,7 @@ from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_dict, to_json
 from t5like.data.encoded import Encoded
+from t5like.data.quarantine import Retried
 from t5like.data.sources import EMBEDDED, shuffle_blocks
 from t5like.data.sources.base import Source
 from t5like.data.splits import open_splits
@@ -139,9 +140,9 @@ def read_documents(source: Source, vocabulary: Vocabulary, *, max_tokens: int) -
 
 
 def _encoded_texts(source: Source, vocabulary: Vocabulary) -> Iterator[tuple[str, np.ndarray]]:
-    encoded = Encoded(source, vocabulary)
+    texts, encoded = Retried(source), Retried(Encoded(source, vocabulary))
     for block in range(source.num_blocks):
-        yield from zip(source.read(block), encoded.read(block), strict=True)
+        yield from zip(texts.read(block), encoded.read(block), strict=True)
 
 
 def score(fitted: Documents, measured: Documents, *, order: int, num_tokens: int) -> list[Score]:

@@ -128,7 +128,13 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
     batches = training_batches(config, text, vocabulary)
-    rows = text.held_out_rows(config.objective, vocabulary, seed=config.seed, max_rows=config.max_eval_rows)
+    rows = text.held_out_rows(
+        config.objective,
+        vocabulary,
+        seed=config.seed,
+        max_rows=config.max_eval_rows,
+        max_damaged_blocks=config.max_damaged_blocks,
+    )
     evaluate = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
     state = train(
         config,

@@ -67,7 +67,7 @@ def test_the_n_gram_model_has_seen_no_more_rows_than_the_run(
     small_pretrain: Any, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary, text = vocabulary_of(pretrained), read_text(small_pretrain)
-    rows = text.held_out_rows(small_pretrain.objective, vocabulary, seed=0, max_rows=8)
+    rows = text.held_out_rows(small_pretrain.objective, vocabulary, seed=0, max_rows=8, max_damaged_blocks=0)
     arguments = {"seed": 0, "max_damaged_blocks": 0}
     training = text.training_rows(small_pretrain.objective, vocabulary, max_rows=20, **arguments)
     assert len(training) == 20
@@ -98,7 +98,7 @@ def test_a_run_whose_data_are_gone_at_its_end_has_its_other_score(
         (tmp_path / "text" / f"{number}.txt").write_text("some text of a run " * 20)
     config = dataclasses.replace(small_pretrain, data=str(tmp_path / "text"))
     vocabulary, text = vocabulary_of(pretrained), read_text(config)
-    rows = text.held_out_rows(config.objective, vocabulary, seed=0, max_rows=8)
+    rows = text.held_out_rows(config.objective, vocabulary, seed=0, max_rows=8, max_damaged_blocks=0)
     for file in (tmp_path / "text").iterdir():
         file.unlink()
     (unigram,) = final_scores(config, text, vocabulary, {"nats_per_token": 1.0}, rows)

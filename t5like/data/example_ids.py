@@ -1,7 +1,7 @@
 """Names of examples: one int64 says which component, epoch, group and row of the group an example is.
 
-    bits   62..58      57..50                  49..22                         21..0
-           component   epoch, modulo 2**8      group, of all lanes together   row of the group, in the order of its text
+    bits   62..58      57..46                   45..18                         17..0
+           component   epoch, modulo 2**12      group, of all lanes together   row of the group, in the order of its text
 
 Rows that fill a last batch have the id -1.
 """
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_COMPONENTS = 2**5
-_EPOCH_BITS, _GROUP_BITS, _ROW_BITS = 8, 28, 22
+_EPOCH_BITS, _GROUP_BITS, _ROW_BITS = 12, 28, 18
+MAX_ROWS = 2**_ROW_BITS  # of a group
 
 
 class ExampleId(NamedTuple):
@@ -29,13 +30,13 @@ def ids_of_rows(component: int, epoch: int, group: int, num_rows: int) -> np.nda
     Raises:
       ValueError: a number other than the epoch does not fit its bits.
     """
-    if num_rows > 2**_ROW_BITS:
+    if num_rows > MAX_ROWS:
         raise ValueError(f"no id for {num_rows} rows of a group")
     return _first_id(component, epoch, group) + np.arange(num_rows, dtype=np.int64)
 
 
 def id_of_row(component: int, epoch: int, row: int) -> int:
-    """Returns the id of a row of a component that is one list of rows, of which each 2**22 are a group.
+    """Returns the id of a row of a component that is one list of rows, of which each 2**18 are a group.
 
     Raises:
       ValueError: a number other than the epoch does not fit its bits.

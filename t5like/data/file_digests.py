@@ -33,7 +33,7 @@ _TOLD_BYTES = 2**30
 
 
 FileStates = dict[str, list[Any]]
-"""By the name of a file, what tells whether it has been changed."""
+"""By the name of a file, what tells whether it has been changed; by no name, how files are read."""
 
 
 class FileDigests:
@@ -139,8 +139,8 @@ def file_states(source: Source, *, local_only: bool = False) -> FileStates:
         names.append(name)
         return ""
 
-    source.digest(collect)
-    states: FileStates = {}
+    # Of a source that is no files this is all there is to tell.
+    states: FileStates = {"": [source.digest(collect)]}
     for name in names:
         path = _local_path(name)
         if path is None and local_only:

@@ -19,6 +19,7 @@ from t5like.data.streams import MIXTURE, Place, Share, Stream, concatenate, gene
 from t5like.errors import UserError
 
 MAX_LANES = 64
+_MIN_BLOCKS = 8  # of a lane
 
 # Examples that are packed together: more fill rows better, and take more memory and time to resume.
 PACKING_WINDOW = 1024
@@ -42,12 +43,14 @@ class Packing(NamedTuple):
 
 
 def count_lanes(batch_size: int, num_blocks: int) -> int:
-    """Returns the number of lanes: the largest power of two that divides the batch and leaves no lane without a block.
+    """Returns the number of lanes: the largest power of two that divides the batch and gives each lane eight blocks.
 
-    A batch of 48 rows from 1000 blocks: 16; from a single block: 1.
+    A lane that has few blocks, one of them a large file, would still be in it when others are epochs ahead.
+
+    A batch of 48 rows from 1000 blocks: 16; from 100 blocks: 8; from a single block: 1.
     """
     lanes = math.gcd(batch_size, MAX_LANES)
-    while lanes > num_blocks:
+    while lanes > 1 and lanes * _MIN_BLOCKS > num_blocks:
         lanes //= 2
     return lanes
 

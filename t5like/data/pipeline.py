@@ -22,7 +22,7 @@ import grain
 import numpy as np
 
 from t5like.batch import EXAMPLE_IDS, Features
-from t5like.data.example_ids import MAX_COMPONENTS, ids_of_rows
+from t5like.data.example_ids import MAX_COMPONENTS, MAX_ROWS, ids_of_rows
 from t5like.data.lanes import ONLY_HOST, HostShare, Lane, LaneBatches, Packing, count_lanes, rows_of_a_host
 from t5like.data.mixture import Schedule
 from t5like.data.quarantine import Blocks, Quarantine
@@ -100,7 +100,8 @@ def pretraining_batches(
         Quarantine(max_damaged_blocks, note),
         concurrent.futures.ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), _THREAD_NAMES),
         seed,
-        max(1, groups_tokens // num_lanes),
+        # Rows need not be full, and their ids must have room.
+        max(1, min(groups_tokens // num_lanes, MAX_ROWS // 2 * min(objective.lengths.values()))),
         _row_tokens(objective),
     )
 

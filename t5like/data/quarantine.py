@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from t5like.errors import DamagedDataError, DamagedRecordError
 
@@ -43,7 +43,7 @@ class Quarantine:
           note: told of each of them, in a sentence.
         """
         self._budget, self._note = budget, note
-        self._damaged: set[str] = set()
+        self._damaged: set[tuple[int, int, int | None]] = set()  # which blocks, block, and record or its rest
         self._lock = threading.Lock()  # lanes read in several threads
 
     def read(self, blocks: Blocks[Record], block: int, start: int) -> Iterator[Record]:
@@ -54,31 +54,33 @@ class Quarantine:
         Raises:
           DamagedDataError: this is one place more than may be left out.
         """
-        attempt = 1
         while True:
+            number = start
             try:
-                for record in blocks.read(block, start):
+                for record in tried(blocks, block, start, is_known=self._is_known(blocks, block)):
                     yield record
-                    start, attempt = start + 1, 1
+                    number += 1
                 return
             except DamagedDataError as error:
-                # The next epoch meets the same damage, and need not wait for it to pass.
-                if attempt == _ATTEMPTS or str(error) in self._damaged:
-                    self._leave_out(error)
-                    if not isinstance(error, DamagedRecordError):
-                        return
-                    yield blocks.blank
-                    start, attempt = start + 1, 1
-                    continue
-            time.sleep(PAUSE_SECONDS * attempt)
-            attempt += 1
+                is_record = isinstance(error, DamagedRecordError)
+                self._leave_out((id(blocks), block, number if is_record else None), error)
+                if not is_record:
+                    return
+                yield blocks.blank
+                start = number + 1
 
-    def _leave_out(self, error: DamagedDataError) -> None:
+    def _is_known(self, blocks: Blocks[Any], block: int) -> Callable[[int], bool]:
+        """Returns whether a record, or the rest of its block, was left out before: it need not be waited for again."""
+        return lambda number: (
+            not self._damaged.isdisjoint(((id(blocks), block, number), (id(blocks), block, None)))
+        )
+
+    def _leave_out(self, place: tuple[int, int, int | None], error: DamagedDataError) -> None:
         what = str(error)
         with self._lock:
-            if what in self._damaged:
+            if place in self._damaged:  # the next epoch meets the same damage, whatever is said of it
                 return
-            self._damaged.add(what)
+            self._damaged.add(place)
             num_damaged = len(self._damaged)
         if num_damaged > self._budget:
             allowed = f"max_damaged_blocks allows {self._budget}" if self._budget else "none may be left out"
@@ -93,6 +95,31 @@ class Quarantine:
         )
 
 
+def tried(
+    blocks: Blocks[Record], block: int, start: int, *, is_known: Callable[[int], bool] = lambda number: False
+) -> Iterator[Record]:
+    """Yields the records of a block from `start` on, trying three times to get over what cannot be read.
+
+    Args:
+      is_known: whether a record is known to be damaged, so that once is enough.
+
+    Raises:
+      DamagedDataError: it stays.
+    """
+    attempt = 1
+    while True:
+        try:
+            for record in blocks.read(block, start):
+                yield record
+                start, attempt = start + 1, 1
+            return
+        except DamagedDataError:
+            if attempt == _ATTEMPTS or is_known(start):
+                raise
+        time.sleep(PAUSE_SECONDS * attempt)
+        attempt += 1
+
+
 class Quarantined(Generic[Record]):
     """Blocks of which what cannot be read is left out."""
 
@@ -104,3 +131,16 @@ class Quarantined(Generic[Record]):
     def read(self, block: int, start: int = 0) -> Iterator[Record]:
         """Yields the records of a block; see `Quarantine.read`."""
         return self._quarantine.read(self._blocks, block, start)
+
+
+class Retried(Generic[Record]):
+    """Blocks of which what cannot be read is tried again."""
+
+    def __init__(self, blocks: Blocks[Record]) -> None:
+        self.num_blocks = blocks.num_blocks
+        self.blank = blocks.blank
+        self._blocks = blocks
+
+    def read(self, block: int, start: int = 0) -> Iterator[Record]:
+        """Yields the records of a block; see `tried`."""
+        return tried(self._blocks, block, start)

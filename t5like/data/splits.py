@@ -47,14 +47,22 @@ class TextSplits(NamedTuple):
         ]
 
     def held_out_rows(
-        self, objective: Objective, vocabulary: Vocabulary, *, seed: int, max_rows: int
+        self,
+        objective: Objective,
+        vocabulary: Vocabulary,
+        *,
+        seed: int,
+        max_rows: int,
+        max_damaged_blocks: int,
     ) -> list[Features]:
         """Returns held-out rows, `max_rows` at most, of each source as many as its share and at least one.
 
         Raises:
           UserError: a source holds no text.
+          DamagedDataError: more places than `max_damaged_blocks` cannot be read.
         """
-        encoded = [Encoded(source, vocabulary) for source in self.held_out]
+        quarantine = Quarantine(max_damaged_blocks, print_note)
+        encoded = [Quarantined(Encoded(source, vocabulary), quarantine) for source in self.held_out]
         return _rows(encoded, self.held_out_shares, objective, vocabulary, seed=seed, max_rows=max_rows)
 
     def training_rows(

@@ -26,7 +26,7 @@ import numpy as np
 from t5like.data.encoded import Encoded
 from t5like.data.file_digests import FileDigests, FileStates, file_states
 from t5like.data.processes import in_processes
-from t5like.data.quarantine import Quarantine, Quarantined
+from t5like.data.quarantine import Retried
 from t5like.data.sources.base import Source
 from t5like.data.token_parts import DamagedPartError, Part, PartName, PartSize, write_part
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
@@ -256,7 +256,7 @@ class _Builder:
 
     def __init__(self, layout: _Layout, source: Source, vocabulary: Vocabulary, states: FileStates) -> None:
         self.layout, self.source, self.vocabulary, self.states = layout, source, vocabulary, states
-        self._encoded = Quarantined(Encoded(source, vocabulary), Quarantine(0, lambda note: None))
+        self._encoded = Retried(Encoded(source, vocabulary))
 
     def _check_is_still(self) -> None:
         """Returns if the files on this machine are as they were; others are asked for at the end."""

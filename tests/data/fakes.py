@@ -81,6 +81,7 @@ class Copy:
     length: int
     joins_documents: bool = True
     stacks = "decoder"
+    makes_pairs = False
 
     @property
     def lengths(self):

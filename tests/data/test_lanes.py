@@ -230,9 +230,9 @@ def test_the_cursor_stays_small():
 
 @pytest.mark.parametrize(
     ("batch_size", "num_blocks", "num_lanes"),
-    [(48, 1000, 16), (48, 1, 1), (7, 1000, 1), (2048, 10**6, 64), (64, 5, 4)],
+    [(48, 1000, 16), (48, 1, 1), (7, 1000, 1), (2048, 10**6, 64), (64, 100, 8), (64, 15, 1)],
 )
-def test_lanes_divide_the_batch_and_all_have_blocks(batch_size, num_blocks, num_lanes):
+def test_lanes_divide_the_batch_and_have_eight_blocks_each(batch_size, num_blocks, num_lanes):
     assert count_lanes(batch_size, num_blocks) == num_lanes
 
 
@@ -241,10 +241,21 @@ def test_a_batch_that_hosts_cannot_share_is_refused():
         Setting((5,)).batches(HostShare(0, 3))
 
 
-@pytest.mark.parametrize("state", [{}, {"lanes": {}}, {"lanes": {"0": {"drawn": 0}}}])
+@pytest.mark.parametrize(
+    "state",
+    [{}, {"lanes": {}}, {"num_lanes": 1, "lanes": {}}, {"num_lanes": 1, "lanes": {"0": {"drawn": 0}}}],
+)
 def test_a_cursor_of_something_else_is_refused(state):
     with pytest.raises(UserError, match="does not fit"):
         Setting((5,)).batches().set_state(state)
+
+
+def test_a_cursor_of_more_lanes_is_refused():
+    many, few = (Setting((5,) * 64, per_block=1, batch_size=8), Setting((5,) * 32, per_block=1, batch_size=8))
+    state = many.batches().get_state()
+    assert len(state["lanes"]) == 8
+    with pytest.raises(UserError, match="does not fit"):
+        few.batches().set_state(state)
 
 
 def test_text_that_holds_none_is_a_user_error_and_no_endless_search():

@@ -84,11 +84,21 @@ def test_closing_or_dropping_an_iterator_ends_its_thread():
     assert len(prefetching()) == before
 
 
-def test_an_iterator_that_lives_to_the_end_of_the_program_ends_it_quietly():
+@pytest.mark.parametrize("ending", ["", "; batches.close()"])
+@pytest.mark.parametrize(
+    "making",
+    [
+        "finetuning_batches([[{'ids': np.zeros(2), 'example_ids': np.array(n)} for n in range(3)]], batch_size=8, seed=0)",
+        "pretraining_batches([Documents([4] * 99, per_block=9)], objective=Copy(4), vocabulary=Vocabulary(), batch_size=8,"
+        " seed=0)",
+    ],
+    ids=["fine-tuning", "pretraining"],
+)
+def test_an_iterator_that_lives_to_the_end_of_the_program_ends_it_quietly(making, ending):
     program = (
-        "import numpy as np; from t5like.data.pipeline import finetuning_batches;"
-        "rows = [{'ids': np.zeros(2), 'example_ids': np.array(number)} for number in range(3)];"
-        "batches = finetuning_batches([rows], batch_size=8, seed=0); next(batches)"
+        "import numpy as np; from t5like.data.pipeline import finetuning_batches, pretraining_batches;"
+        "from tests.data.fakes import Copy, Documents, Vocabulary;"
+        f"batches = {making}; next(batches){ending}"
     )
     root = pathlib.Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
@@ -103,11 +113,35 @@ def test_more_components_than_ids_have_room_for_are_refused():
         )
 
 
-def _labelled_rows(count, length=3):
+def test_groups_of_short_documents_hold_no_more_rows_than_of_long_ones():
+    rows = []
+
+    class Counting(Copy):
+        def __call__(self, documents, rng, vocabulary):
+            made = super().__call__(documents, rng, vocabulary)
+            rows.append(len(made["decoder_target_tokens"]))
+            return made
+
+    for joins_documents in (True, False):
+        objective = Counting(10, joins_documents=joins_documents)
+        batches = pretraining_batches(
+            [Documents([1] * 4000, per_block=50)],
+            objective=objective,
+            vocabulary=Vocabulary(),
+            batch_size=1,
+            seed=0,
+            groups_tokens=200,
+        )
+        next(batches)
+        batches.close()
+    assert max(rows) == 20
+
+
+def _labelled_rows(count, length=3, num_real=2):
     return [
         {
             "decoder_target_tokens": np.full(length, number + 1, np.int32),
-            "decoder_segment_ids": np.array([1, 1, 0], np.int32),
+            "decoder_segment_ids": (np.arange(length) < num_real).astype(np.int32),
             EXAMPLE_IDS: np.array(number),
         }
         for number in range(count)
@@ -154,21 +188,20 @@ def test_finetuning_mixes_packs_and_shares_out():
     def make(host=HostShare(0, 1)):  # noqa: B008
         return finetuning_batches(
             [
-                [
-                    {**row, "decoder_target_tokens": row["decoder_target_tokens"] % 7}
-                    for row in _labelled_rows(40)
-                ]
+                _labelled_rows(40, num_real=1),
             ]
             * 2,
             batch_size=4,
             seed=0,
-            shares=(0.5, 0.5),
+            shares=(0.75, 0.25),
             packing=Packing(pad_id=0, window=16),
             host=host,
         )
 
     whole = _take(make(), 9)
-    assert max(batch["decoder_segment_ids"].max() for batch in whole) == 1  # two of two do not fit three
+    assert all(batch["decoder_segment_ids"].max() == 3 for batch in whole)  # three of one fit three
+    components = [parse_id(i).component for batch in whole for i in batch[EXAMPLE_IDS].ravel() if i >= 0]
+    assert np.mean(components) == pytest.approx(0.25, abs=0.06)
     halves = [_take(make(HostShare(host, 2)), 9) for host in (0, 1)]
     for batch, parts in zip(whole, zip(*halves, strict=True), strict=True):
         for name in batch:
@@ -218,7 +251,7 @@ def test_held_out_rows_are_the_first_of_one_pass(lengths, length, max_rows):
     first = held_out_rows(documents, **arguments, max_rows=max_rows)
     again = held_out_rows(documents, **arguments, max_rows=max_rows)
     _assert_same(first, again)
-    assert len(first) == min(max_rows, len(first))
+    assert len(first) == min(max_rows, len(everything))
     assert [t for row in first for t in row["decoder_target_tokens"] if t] == tokens[
         : sum(int(row["decoder_segment_ids"].sum()) for row in first)
     ]

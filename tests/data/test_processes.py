@@ -52,6 +52,32 @@ def test_every_task_is_done_once_by_no_more_processes_than_asked_for(num_process
     assert len({process for _, process in results}) <= min(num_processes, num_tasks)
 
 
+def leaving(folder):
+    def leave(task):
+        (folder / "pid").write_text(str(os.getpid()))
+        return task
+
+    return leave
+
+
+def unprepared():
+    raise UserError("there is no vocabulary")
+
+
+def test_a_process_that_ends_between_two_tasks_is_one_sentence(tmp_path):
+    results = in_processes(functools.partial(leaving, tmp_path), range(3), num_processes=1)
+    assert next(results) == 0
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    time.sleep(0.5)
+    with pytest.raises(UserError, match=r"^A process at work ended with exit code -9"):
+        list(results)
+
+
+def test_what_cannot_be_prepared_is_said_as_it_was_raised():
+    with pytest.raises(UserError, match=r"^there is no vocabulary$"):
+        list(in_processes(unprepared, range(3), num_processes=2))
+
+
 def test_a_user_error_comes_back_as_it_was_raised():
     with pytest.raises(DamagedDataError, match=r"^a\.txt, line 7: torn$"):
         list(in_processes(refusing, [7], num_processes=2))

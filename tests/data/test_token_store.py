@@ -288,6 +288,64 @@ def test_text_that_changes_meanwhile_leaves_nothing(tmp_path):
     assert not parts(tmp_path)
 
 
+def test_a_file_that_has_grown_since_it_was_found_makes_no_store_of_its_content(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("first line\nsecond li")
+    source = open_source(str(path))
+    path.write_text("first line\nsecond line is longer\nthird\n")
+    build(tmp_path / "store", source)
+    assert_reads_the_same(build(tmp_path / "store", open_source(str(path))), open_source(str(path)))
+
+
+def test_a_file_that_changes_and_is_put_back_leaves_nothing(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "content A"}\n')
+    source = open_source(str(path))
+    times = os.stat(path)
+
+    class Changing(type(source)):
+        def read(self, block, start=0):
+            path.write_text('{"text": "content B"}\n')
+            yield from super().read(block, start)
+            path.write_text('{"text": "content A"}\n')
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    source.__class__ = Changing
+    with pytest.raises(UserError, match="changed while it was tokenised"):
+        build(tmp_path / "store", source)
+    assert not parts(tmp_path / "store")
+
+
+def test_a_fault_that_passes_leaves_no_part_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("t5like.data.quarantine.PAUSE_SECONDS", 0)
+
+    class Passing(Texts):
+        num_faults = 2
+
+        def read(self, block, start=0):
+            yield from super().read(block, start)
+            if block == 3 and self.num_faults:
+                self.num_faults -= 1
+                raise DamagedDataError("texts, block 3: reset by peer")
+
+    source = Passing(BLOCKS)
+    assert build(tmp_path, source).is_complete
+
+
+def test_a_part_that_another_builder_made_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("t5like.data.quarantine.PAUSE_SECONDS", 0)
+    whole = Texts([["one"], ["two"]])
+
+    class Meeting(Texts):
+        def read(self, block, start=0):
+            build(tmp_path, whole)  # meanwhile another builder, to whom the data were whole
+            yield from ()
+            raise DamagedDataError(f"texts, block {block}: torn")
+
+    build(tmp_path, Meeting(whole.blocks))
+    assert len(parts(tmp_path)) == 2
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_whole_parts(tmp_path):
     source = Texts([["short"], ["long " * 4000]])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
