@@ -100,8 +100,7 @@ def pretraining_batches(
         Quarantine(max_damaged_blocks, note),
         concurrent.futures.ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), _THREAD_NAMES),
         seed,
-        # Rows need not be full, and their ids must have room.
-        max(1, min(groups_tokens // num_lanes, MAX_ROWS // 2 * min(objective.lengths.values()))),
+        max(1, min(groups_tokens // num_lanes, _most_tokens(objective))),
         _row_tokens(objective),
     )
 
@@ -228,7 +227,12 @@ def held_out_rows(
     """
     rows: list[Features] = []
     for group, texts in enumerate(
-        _groups(documents, groups_tokens, max_rows * max(objective.lengths.values()), _row_tokens(objective))
+        _groups(
+            documents,
+            min(groups_tokens, _most_tokens(objective)),
+            max_rows * max(objective.lengths.values()),
+            _row_tokens(objective),
+        )
     ):
         made = objective(texts, generator(seed, HELD_OUT, group), vocabulary)
         num_rows = len(next(iter(made.values()))) if made else 0
@@ -240,6 +244,11 @@ def held_out_rows(
     if not rows:
         raise UserError("The held-out documents hold no text.")
     return rows
+
+
+def _most_tokens(objective: Objective) -> int:
+    """Returns the tokens that a group may have, so that there are ids for its rows, which need not be full."""
+    return MAX_ROWS // 2 * min(objective.lengths.values())
 
 
 def _row_tokens(objective: Objective) -> int:
