@@ -1,16 +1,11 @@
-"""Metrics of classification tasks, as fractions, over label ids in which -1 stands for a text that is no label."""
+"""Metrics of labels and numbers, as fractions; a label that is none is -1."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-
-class Metric(NamedTuple):
-    """A measure of predictions against targets, under the name that reports give it."""
-
-    name: str
-    measure: Callable[[np.ndarray, np.ndarray], float]
+from t5like.tasks.base import Answer, Example, Metric
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -60,6 +55,44 @@ def matthews_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
     return float(sklearn.metrics.matthews_corrcoef(targets, predictions))
 
 
-ACCURACY = Metric("accuracy", accuracy)
-F1 = Metric("f1", binary_f1)
-MATTHEWS = Metric("matthews_corrcoef", matthews_correlation)
+def pearson_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the linear correlation, -1 to 1, and 0 where either side is constant.
+
+    Args:
+      targets: [num_examples] float.
+      predictions: [num_examples] float.
+    """
+    import scipy.stats  # as above
+
+    if _is_constant(targets) or _is_constant(predictions):
+        return 0.0
+    return float(scipy.stats.pearsonr(targets, predictions).statistic)
+
+
+def spearman_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the linear correlation of ranks, equals sharing theirs; 0 where either side is constant."""
+    import scipy.stats  # as above
+
+    if _is_constant(targets) or _is_constant(predictions):
+        return 0.0
+    return float(scipy.stats.spearmanr(targets, predictions).statistic)
+
+
+def of_answers(
+    measure: Callable[[np.ndarray, np.ndarray], float], dtype: Any
+) -> Callable[[Sequence[Example], Sequence[Answer]], float]:
+    """Returns a measure of examples made of one of arrays (targets, predictions), both of a dtype."""
+    return lambda examples, answers: measure(
+        np.array([example.answer for example in examples], dtype), np.array(answers, dtype)
+    )
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    return len(np.unique(values)) == 1
+
+
+ACCURACY = Metric("accuracy", of_answers(accuracy, np.int64))
+F1 = Metric("f1", of_answers(binary_f1, np.int64))
+MATTHEWS = Metric("matthews_corrcoef", of_answers(matthews_correlation, np.int64))
+PEARSON = Metric("pearson", of_answers(pearson_correlation, np.float64))
+SPEARMAN = Metric("spearman", of_answers(spearman_correlation, np.float64))
