@@ -1,4 +1,4 @@
-"""Entry point: fine-tune a pretrained model on a task, text to text.
+"""Entry point: fine-tune a pretrained model on a task: an encoder-decoder text to text, an encoder with a head.
 
 t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs/books --workdir runs/sst2
 """
@@ -6,29 +6,26 @@ t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from t5like import outcome
 from t5like import workdir as workdirs
-from t5like.batch import Features
 from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
 from t5like.data.pipeline import finetuning_batches
-from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import NUM_SAMPLES, Answering, TaskEvaluation, task_scores
-from t5like.loop import Evaluator
+from t5like.loop import BatchIterator, Evaluator
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
+from t5like.task_evaluation import TaskEvaluation, task_scores
+from t5like.task_forms import Answering, Batching, load_for_task, task_form
 from t5like.tasks import find_task
-from t5like.tasks.base import Example
-from t5like.trained_model import load_model
-from t5like.training import TrainingConfig, check_lengths, place, require_both_stacks, train
+from t5like.training import TrainingConfig, check_lengths, place, train
+from t5like.trimming import TrimmedBatches
 
 COMMAND = "t5like finetune"
 
@@ -44,11 +41,14 @@ class Finetune(TrainingConfig):
     data_dir: str | None = None
     """Folder of the task's official files; None takes them from TFDS, or from where the task itself says."""
     objective: TextToText = TextToText(inputs_length=128, targets_length=16)
+    """Lengths of the rows; an encoder has inputs alone."""
     packs_rows: bool = False
     """Put several examples in a row, as far as they fit."""
     dropout_rate: float = 0.1
     answers: Answering = "written"
-    """Whether the model writes its answer to an example, or scores each of the task's labels and takes the likeliest."""
+    """Whether an encoder-decoder writes its answer, or scores each of the task's labels and takes the likeliest."""
+    trims_batches: bool = True
+    """Leave out the columns of a batch that are padding in every row, but for a multiple of 32; each width is compiled."""
     max_eval_examples: int | None = None
     """Validation examples that each evaluation uses, at most; None: all."""
 
@@ -89,41 +89,32 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     task = find_task(config.task)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
-    init = load_model(config.init) if resume_step is None else None
     train_examples = task.load("train", data_dir)
     examples = task.load("validation", data_dir)[: config.max_eval_examples]
-    if init is None:
-        model, vocabulary = workdirs.load_description(workdir)
+    if resume_step is None:
+        init = load_for_task(config.init, task)
+        model, vocabulary = (
+            dataclasses.replace(init.config, dropout_rate=config.dropout_rate),
+            init.vocabulary,
+        )
     else:
-        model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
-        vocabulary = init.vocabulary
-    require_both_stacks(model, COMMAND)
-    lengths = {
-        "inputs_length": config.objective.inputs_length,
-        "targets_length": config.objective.targets_length,
-    }
-    check_lengths(model, COMMAND, **lengths)
+        init = None
+        model, vocabulary = workdirs.load_description(workdir)
+    form = task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
+    check_lengths(model, COMMAND, **form.lengths)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
-
-    evaluate = TaskEvaluation(
-        placement.model,
-        task,
-        examples,
-        tokenize(examples, config.objective, vocabulary),
-        vocabulary=vocabulary,
+    batching = Batching(config.batch_size, placement.batch, config.trims_batches)
+    evaluate = TaskEvaluation(task, examples, form.answerer(placement.model, examples, batching))
+    batches: BatchIterator = finetuning_batches(
+        [form.rows(train_examples)],
         batch_size=config.batch_size,
-        sharding=placement.batch,
-        answers=config.answers,
+        seed=config.seed,
+        packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
     )
     train(
         config,
         placement,
-        finetuning_batches(
-            [tokenize(train_examples, config.objective, vocabulary)],
-            batch_size=config.batch_size,
-            seed=config.seed,
-            packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
-        ),
+        TrimmedBatches(batches) if config.trims_batches else batches,
         workdir=workdir,
         data_sha256=hashlib.sha256(f"{task.name}: {len(train_examples)} examples".encode()).hexdigest(),
         resume_step=resume_step,
@@ -133,17 +124,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         description=f"fine-tuning {task.name}",
     )
     scores = task_scores(task, examples, outcome.last_validation(workdir))
-    return outcome.conclude(workdir, scores, evaluate.samples[:NUM_SAMPLES])
-
-
-def tokenize(examples: Sequence[Example], objective: TextToText, vocabulary: Vocabulary) -> list[Features]:
-    """Returns the rows of all examples, in order."""
-    inputs = vocabulary.encode_batch([example.inputs for example in examples])
-    targets = vocabulary.encode_batch([example.targets for example in examples])
-    return [
-        objective(i, t, vocabulary.special_tokens, example.index)
-        for i, t, example in zip(inputs, targets, examples, strict=True)
-    ]
+    return outcome.conclude(workdir, scores, evaluate.samples())
 
 
 if __name__ == "__main__":

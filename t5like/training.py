@@ -93,21 +93,6 @@ class TrainingConfig:
             )
 
 
-def require_both_stacks(model: TransformerConfig, command: str) -> None:
-    """Returns if the model reads with an encoder and writes with a decoder.
-
-    Raises:
-      UserError: it is one stack alone, or has another head than a language model's.
-    """
-    if not (model.num_encoder_layers and model.num_decoder_layers):
-        has = "an encoder" if model.num_encoder_layers else "a decoder"
-        raise UserError(
-            f"{command} is for text to text, with an encoder and a decoder; this model is {has} alone."
-        )
-    if model.head != "language_model":
-        raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
-
-
 def check_stacks(model: TransformerConfig, objective: Objective, command: str) -> None:
     """Returns if a model can learn from the rows of an objective.
 
@@ -307,7 +292,7 @@ def train(
         if resume_step is not None:  # 1
             state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
         else:  # 2, 3
-            params = None if init is None else init.restore(placement.params)
+            params = None if init is None else init.restore(placement.params, seed=config.seed)
             state = initial_state(placement, optimizer, seed=config.seed, params=params)
         earlier_seconds = logged_seconds(workdir, resume_step)
         workdirs.create(workdir, config, placement.model.config, vocabulary)

@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
-    ("the loop", ("loop", "evaluation", "samples", "training")),
+    ("the loop", ("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training")),
     (
         "entry points",
         ("pretrain", "tokenize_text", "finetune", "evaluate", "generate", "ngram", "show_batch", "convert"),
