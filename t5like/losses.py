@@ -60,11 +60,10 @@ def targets_of(batch: Mapping[str, jax.Array]) -> dict[str, Targets]:
         targets[TAG] = Targets(batch["tag_ids"], batch["tag_weights"])
     for name, feature in _OF_ROWS.items():
         if feature in batch:
-            is_row = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1).astype(jnp.float32)
             ids = batch[feature]
-            targets[name] = Targets(
-                ids, jnp.broadcast_to(is_row.reshape(-1, *(1,) * (ids.ndim - 1)), ids.shape)
-            )
+            is_row = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1).astype(jnp.float32)
+            is_row = is_row.reshape(is_row.shape + (1,) * (ids.ndim - is_row.ndim))
+            targets[name] = Targets(ids, jnp.broadcast_to(is_row, ids.shape))
     return targets
 
 
