@@ -45,6 +45,16 @@ class GlueFormat:
         """Returns the input text, {sentence1: A, sentence2: B} -> `mrpc sentence1: A sentence2: B`."""
         return " ".join([self.name, *(f"{key}: {texts[key]}" for key in self.texts)])
 
+    def example(self, index: int, texts: Mapping[str, str], label: str | None) -> Example:
+        """Returns an example in both forms."""
+        return Example(
+            index=index,
+            inputs=self.prompt(texts),
+            targets=NO_LABEL if label is None else label,
+            texts=tuple(texts[key] for key in self.texts),
+            answer=None if label is None else self.labels.index(label),
+        )
+
     def read(self, split: str, data_dir: pathlib.Path | None) -> list[Example]:
         """Returns a split from TSV files under `data_dir`, or from TFDS, which may download it, where it is None."""
         return _read_tfds(self, split) if data_dir is None else _read_tsv(self, split, data_dir)
@@ -117,9 +127,9 @@ def _read_tsv(form: GlueFormat, split: str, data_dir: pathlib.Path) -> list[Exam
                 f"{path}, line {line}: label {row[form.label_column]!r} is none of {', '.join(labels)}: "
                 f"is this the {form.folder} file of GLUE?"
             )
-        inputs = form.prompt({key: row[column] for key, column in form.texts.items()})
-        targets = labels[row[form.label_column]] if is_labelled else NO_LABEL
-        examples.append(Example(inputs, targets, len(examples)))
+        texts = {key: row[column] for key, column in form.texts.items()}
+        label = labels[row[form.label_column]] if is_labelled else None
+        examples.append(form.example(len(examples), texts, label))
     if not examples:
         raise UserError(f"{path} holds no examples: fetch the file again.")
     return examples
@@ -187,10 +197,10 @@ def _read_tfds(form: GlueFormat, split: str) -> list[Example]:
     )
     rows = sorted(records[:], key=lambda row: row["idx"])
     return [
-        Example(
-            inputs=form.prompt({key: row[key].decode("utf-8") for key in form.texts}),
-            targets=form.labels[row["label"]] if row["label"] >= 0 else NO_LABEL,
-            index=index,
+        form.example(
+            index,
+            {key: row[key].decode("utf-8") for key in form.texts},
+            form.labels[row["label"]] if row["label"] >= 0 else None,
         )
         for index, row in enumerate(rows)
     ]
