@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from t5like.tasks import glue, super_glue
 from t5like.tasks.base import NO_CLASS, Answer
-from t5like.tasks.glue import FORMATS
-from t5like.tasks.super_glue import LABELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ def as_it_is(answer: Answer) -> Answer:
     return answer
 
 
-_GLUE_LABELS = {form.name: form.labels for form in FORMATS}
+_LABELS = {task.name: task.labels for task in (*glue.TASKS, *super_glue.TASKS)}
 _NUMBERS = one_of(0, 1)
 
 
@@ -85,8 +84,8 @@ def _diagnostic(entry: SuiteTask, trained_on: str) -> SuiteTask:
     return dataclasses.replace(entry, trained_on=trained_on, validation=(), is_averaged=False)
 
 
-_MNLI_CELLS = one_of(*_GLUE_LABELS["mnli"])
-_RTE_CELLS = one_of(*LABELS["rte"])
+_MNLI_CELLS = one_of(*_LABELS["glue/mnli"])
+_RTE_CELLS = one_of(*_LABELS["super_glue/rte"])
 
 GLUE = (
     _glue("cola", "CoLA", 1063, _NUMBERS),
@@ -102,8 +101,8 @@ GLUE = (
             Submission(file="MNLI-mm.tsv", split="test_mismatched", num_answers=9847, cell=_MNLI_CELLS),
         ),
     ),
-    _glue("qnli", "QNLI", 5463, one_of(*_GLUE_LABELS["qnli"])),
-    _glue("rte", "RTE", 3000, one_of(*_GLUE_LABELS["rte"])),
+    _glue("qnli", "QNLI", 5463, one_of(*_LABELS["glue/qnli"])),
+    _glue("rte", "RTE", 3000, one_of(*_LABELS["glue/rte"])),
     _glue("wnli", "WNLI", 146, _NUMBERS),
     _diagnostic(_glue("ax", "AX", 1104, _MNLI_CELLS), "glue/mnli"),
 )
@@ -111,7 +110,7 @@ GLUE = (
 # BoolQ and WiC want small letters, and WSC wants capitals.
 SUPER_GLUE = (
     _super_glue("boolq", "BoolQ", 3245, one_of("false", "true")),
-    _super_glue("cb", "CB", 250, one_of(*LABELS["cb"])),
+    _super_glue("cb", "CB", 250, one_of(*_LABELS["super_glue/cb"])),
     _super_glue("copa", "COPA", 500, _NUMBERS),
     _super_glue("multirc", "MultiRC", 9693, _NUMBERS),
     _super_glue("record", "ReCoRD", 10000, as_it_is),
