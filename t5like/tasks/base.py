@@ -109,7 +109,9 @@ class Task:
     splits: tuple[str, ...]
     read: Callable[[str, pathlib.Path | None], list[Example]] = dataclasses.field(repr=False)
     parse: Callable[[str, Example], Answer] | None = dataclasses.field(default=None, repr=False)
-    choice_texts: Callable[[Example, int], tuple[str, ...]] | None = dataclasses.field(default=None, repr=False)
+    choice_texts: Callable[[Example, int], tuple[str, ...]] | None = dataclasses.field(
+        default=None, repr=False
+    )
 
     def parsed(self, text: str, example: Example) -> Answer:
         """Returns the answer that a written text is."""

@@ -68,7 +68,9 @@ class GlueFormat:
 
     def prompt(self, texts: Mapping[str, str]) -> str:
         """Returns the input text, {sentence1: A, sentence2: B} -> `mrpc sentence1: A sentence2: B`."""
-        return " ".join([self.prompt_name or self.name, *(f"{key}: {texts[key]}" for key in sorted(self.texts))])
+        return " ".join(
+            [self.prompt_name or self.name, *(f"{key}: {texts[key]}" for key in sorted(self.texts))]
+        )
 
     def example(
         self, index: int, texts: Mapping[str, str], answer: Answer, row_id: int | None = None
@@ -306,9 +308,7 @@ def _row_id(column: str, row: Mapping[str, str]) -> int:
     return int(row[column])
 
 
-def _rows(
-    form: GlueFormat, path: pathlib.Path, *, is_labelled: bool
-) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(form: GlueFormat, path: pathlib.Path, *, is_labelled: bool) -> Iterator[tuple[int, dict[str, str]]]:
     r"""Yields (line number from 1, column -> cell) for each row of a TSV file; quote marks are letters like any other.
 
     Raises:

@@ -118,9 +118,7 @@ def parity(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
     return float(np.mean([len(labels) == 1 and NO_CLASS not in labels for labels in given]))
 
 
-def _groups(
-    examples: Sequence[Example], answers: Sequence[Answer]
-) -> Iterable[list[tuple[Example, Answer]]]:
+def _groups(examples: Sequence[Example], answers: Sequence[Answer]) -> Iterable[list[tuple[Example, Answer]]]:
     """Returns the examples with their answers by group, wherever they stand."""
     groups: dict[Hashable, list[tuple[Example, Answer]]] = collections.defaultdict(list)
     for example, answer in zip(examples, answers, strict=True):

@@ -27,10 +27,10 @@ def mark_spans(row: Mapping[str, Any]) -> str:
     """
     text = row["text"]
     marks = []
-    for span, mark in (("span1", "*"), ("span2", "#")):
-        found = _find_span(text, row[f"{span}_text"], row[f"{span}_index"])
-        marks += [] if found is None else [(found[0], f"{mark} "), (found[1], f" {mark}")]
-    for place, mark in sorted(marks, reverse=True):
+    for span, mark, inner in (("span1", "*", 0), ("span2", "#", 1)):  # a pronoun may be a part of the noun
+        if (found := _find_span(text, row[f"{span}_text"], row[f"{span}_index"])) is not None:
+            marks += [(found[0], inner, f"{mark} "), (found[1], -inner, f" {mark}")]
+    for place, _, mark in sorted(marks, reverse=True):
         text = text[:place] + mark + text[place:]
     return text
 
@@ -38,7 +38,7 @@ def mark_spans(row: Mapping[str, Any]) -> str:
 def mark_pronoun(text: str, pronoun: str, index: int) -> str:
     """Returns a text with stars at the pronoun nearest to word `index`; what follows it in its word stands off.
 
-        Good for him," he said.   him 2   ->   Good for *him* ," he said.
+    Good for him," he said.   him 2   ->   Good for *him* ," he said.
     """
     found = _find_span(text, pronoun, index)
     if found is None:
@@ -90,9 +90,9 @@ def parse_referent(text: str, example: Example) -> Answer:
     Source: T5's `wsc_simple` postprocessor.
     """
     written, referent = _content(text), _content(example.targets)
-    if not any(written):
+    if not written:
         return NO_CLASS
-    if ("'" in " ".join(written)) != ("'" in " ".join(referent)):
+    if not referent or ("'" in " ".join(written)) != ("'" in " ".join(referent)):
         return 0
     return int(set(written) <= set(referent) or set(referent) <= set(written))
 
@@ -115,7 +115,11 @@ def dpr_examples(data_dir: pathlib.Path, first_index: int) -> list[Example]:
         if not any(lines[start:]):
             break
         sentence, pronoun, candidates, right, *after = [*lines[start : start + 5], "", "", "", ""][:5]
-        if not (sentence and pronoun) or right not in [c.strip() for c in candidates.split(",")] or any(after):
+        if (
+            not (sentence and pronoun)
+            or right not in [c.strip() for c in candidates.split(",")]
+            or any(after)
+        ):
             raise UserError(
                 f"{path}, line {start + 1}: five lines belong together, a sentence, a pronoun, two candidates with a "
                 "comma between them, the right one and an empty line: mend them, or fetch the file again."
@@ -128,7 +132,7 @@ def dpr_examples(data_dir: pathlib.Path, first_index: int) -> list[Example]:
 
 
 def _content(text: str) -> list[str]:
-    return [word for word in text.strip().lower().split(" ") if word not in _DETERMINERS]
+    return [word for word in text.lower().split() if word not in _DETERMINERS]
 
 
 def _find_span(text: str, span: str, index: int) -> tuple[int, int] | None:

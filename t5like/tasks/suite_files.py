@@ -9,7 +9,9 @@ from typing import Any
 from t5like.errors import UserError
 
 
-def find_file(suite: str, folders: Sequence[str], names: Sequence[str], data_dir: pathlib.Path) -> pathlib.Path:
+def find_file(
+    suite: str, folders: Sequence[str], names: Sequence[str], data_dir: pathlib.Path
+) -> pathlib.Path:
     """Returns the first file of these names, in one of the folders under `data_dir`, or in `data_dir` itself.
 
     Raises:

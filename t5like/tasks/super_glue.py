@@ -201,9 +201,7 @@ TASKS = (
     _task(
         "boolq",
         _layout("BoolQ", "boolq", "passage", "question", label_cells=BOOLEANS),
-        _asked(
-            "boolq passage: {passage} question: {question}", ("{passage}", "{question}"), _BOOLEAN_LABELS
-        ),
+        _asked("boolq passage: {passage} question: {question}", ("{passage}", "{question}"), _BOOLEAN_LABELS),
         labels=_BOOLEAN_LABELS,
     ),
     _task(

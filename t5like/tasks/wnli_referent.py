@@ -34,7 +34,9 @@ def ask_for_referent(premise: str, hypothesis: str) -> tuple[str, str]:
     if not places:
         return premise, ""
     hypothesis_words = _clean(hypothesis)
-    pairs = {place: (_clean(" ".join(words[:place])), _clean(" ".join(words[place + 1 :]))) for place in places}
+    pairs = {
+        place: (_clean(" ".join(words[:place])), _clean(" ".join(words[place + 1 :]))) for place in places
+    }
     kept = {place: _shared(*pair, hypothesis_words) for place, pair in pairs.items()}
     best = max(places, key=lambda place: sum(map(len, kept[place])))
     noun = _between(*kept[best], " ".join(hypothesis_words))
