@@ -10,7 +10,29 @@ from t5like.tasks.base import NO_CLASS, Answer, Example
 from t5like.tasks.suite_files import lines_of
 
 _DETERMINERS = frozenset(
-    "a an few her his each every many much my our some that the their these this those which whose your".split()
+    [
+        "a",
+        "an",
+        "few",
+        "her",
+        "his",
+        "each",
+        "every",
+        "many",
+        "much",
+        "my",
+        "our",
+        "some",
+        "that",
+        "the",
+        "their",
+        "these",
+        "this",
+        "those",
+        "which",
+        "whose",
+        "your",
+    ]
 )
 _DPR_FILE = "DPR/train.c.txt"
 
@@ -110,7 +132,7 @@ def dpr_examples(data_dir: pathlib.Path, first_index: int) -> list[Example]:
     if not path.is_file():
         return []
     lines = [line.strip() for line in lines_of(path)]
-    examples = []
+    examples: list[Example] = []
     for start in range(0, len(lines), 5):
         if not any(lines[start:]):
             break

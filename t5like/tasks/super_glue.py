@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Hashable
+from typing import Any
 
 from t5like.tasks import referents
 from t5like.tasks.base import NO_LABEL, Answer, Example, Task
@@ -166,7 +167,7 @@ def _wsc_referent(index: int, record: Record, split: str) -> list[Example]:
     return [referents.referent_example(index, record)]
 
 
-def _layout(folder: str, name: str, *fields: str, **options) -> Layout:
+def _layout(folder: str, name: str, *fields: str, **options: Any) -> Layout:
     return Layout(folder=folder, tfds_config=name, fields=fields, **options)
 
 

@@ -438,7 +438,7 @@ def test_missing_file_is_reported_with_the_folder(tmp_path):
 @pytest.mark.parametrize("cell", ["x", "", "-1", "\u0663"])
 def test_test_rows_need_a_number(tmp_path, cell):
     root = _write(tmp_path, "rte", f"{PAIR_HEADER}\n{cell}\tIt rains.\tIt is wet.\n", "test.tsv")
-    with pytest.raises(UserError, match="line 2: index .* is no number"):
+    with pytest.raises(UserError, match=r"line 2: index .* is no number"):
         _load(root, "rte", "test")
 
 
