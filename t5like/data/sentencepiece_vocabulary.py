@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import sentencepiece
@@ -168,7 +168,7 @@ class SentencePieceVocabulary(Vocabulary):
             pairs.append((np.array(encoded["ids"], np.int32), spans))
         return pairs
 
-    def _encoded(self, texts: list[str], return_type: str) -> list[Any]:
+    def _encoded(self, texts: list[str], return_type: Literal["numpy", "offset_mapping"]) -> list[Any]:
         spaced = [self._space_sentinels(text) for text in texts]
         try:
             return self._processor.encode(spaced, return_type=return_type, num_threads=_NUM_THREADS)
