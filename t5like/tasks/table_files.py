@@ -256,6 +256,10 @@ def _no_column(place: str, column: str, columns: Iterable[str]) -> UserError:
     names = list(columns)
     if names.count(column) > 1:
         return UserError(f"{place} has {names.count(column)} columns {column!r}: rename all but one.")
+    if len(names) == 1 and re.search("[,;|\t]", names[0]):
+        return UserError(
+            f"{place} has one column only, {names[0]!r}: other marks than this format's stand between its cells."
+        )
     near = difflib.get_close_matches(column, names, n=1)
     shown = ", ".join(names[:_MAX_COLUMNS_NAMED]) + (", ..." if len(names) > _MAX_COLUMNS_NAMED else "")
     advice = f"did you mean {near[0]!r}? " if near else ""
