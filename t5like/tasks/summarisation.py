@@ -64,8 +64,10 @@ def summarisation_task(
       label_column: that of their summaries; a test file may have none.
 
     Raises:
-      UserError: there is no such file, or there are several columns of texts.
+      UserError: no file is named, or there is none, or there are several columns of texts.
     """
+    if not location:
+        raise UserError(f"{PREFIX}: names no texts: name a file or folder of JSON Lines behind it.")
     if len(text_columns) != 1 or label_column in text_columns:
         raise UserError(
             f"{PREFIX}:{location} takes one column of texts and another of summaries, not "

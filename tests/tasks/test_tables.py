@@ -33,6 +33,12 @@ def _pairs(tmp_path: pathlib.Path, **files: str) -> Task:
     )
 
 
+def _load_all(tmp_path: pathlib.Path, files: dict[str, str]) -> None:
+    task = _pairs(tmp_path, **files)
+    for split in task.splits:
+        task.load(split)
+
+
 def test_worked_example_of_a_pair(tmp_path):
     task = _pairs(tmp_path, train=PAIRS, dev=PAIRS, test="first\tsecond\nA.\tB.\n")
     assert (task.kind, task.labels, task.splits) == ("label", ("no", "yes"), ("train", "validation", "test"))
@@ -124,9 +130,7 @@ def test_labels_that_are_held_out_of_a_file_are_known(tmp_path):
 )
 def test_tables_that_cannot_work_are_refused_with_file_and_line(tmp_path, files, message):
     with pytest.raises(UserError) as caught:
-        task = _pairs(tmp_path, **files)
-        for split in task.splits:
-            task.load(split)
+        _load_all(tmp_path, files)
     assert message in str(caught.value)
 
 
