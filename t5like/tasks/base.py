@@ -66,7 +66,7 @@ class Metric:
     """A measure of answers, under the name that reports give it.
 
     Attributes:
-      measure: (examples, their answers) -> a fraction; 1 is perfect.
+      measure: (examples, their answers) -> a fraction; 1 is perfect. See measures.py for the kinds that there are.
       by_group: whether examples of one group count together, so that a resample must draw groups.
     """
 
