@@ -3,10 +3,12 @@
 import difflib
 
 from t5like.errors import UserError
-from t5like.tasks import docstrings, glue
+from t5like.tasks import docstrings, glue, super_glue, wnli_referent
 from t5like.tasks.base import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (docstrings.TASK, *glue.TASKS)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (docstrings.TASK, *glue.TASKS, wnli_referent.TASK, *super_glue.TASKS)
+}
 
 
 def find_task(name: str) -> Task:
