@@ -12,13 +12,16 @@ import pathlib
 from typing import get_args
 
 from t5like.errors import UserError
-from t5like.tasks import docstrings, glue, summarisation, translation
+from t5like.tasks import docstrings, glue, summarisation, super_glue, translation, wnli_referent
 from t5like.tasks.base import Task
 from t5like.tasks.table_files import TableFormat
 from t5like.tasks.tables import TableColumns, table_task
 from t5like.tasks.task_file import task_of_file
 
-TASKS: dict[str, Task] = {task.name: task for task in (docstrings.TASK, *glue.TASKS, *translation.TASKS)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (docstrings.TASK, *glue.TASKS, wnli_referent.TASK, *super_glue.TASKS, *translation.TASKS)
+}
 
 
 def find_task(name: str, columns: TableColumns | None = None) -> Task:

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from t5like.tasks import TASKS, summarisation, translation
 from t5like.tasks.base import Example, Metric
 from t5like.tasks.intervals import interval
-from t5like.tasks.measures import CountedMeasure, GroupMeanMeasure, MeanMeasure, SumMeasure
-from t5like.tasks.metrics import ACCURACY, F1, MATTHEWS, PEARSON, SPEARMAN
-
-ALL_RIGHT = Metric(
-    "all_right",
-    GroupMeanMeasure(
-        lambda examples, answers: float(all(e.answer == a for e, a in zip(examples, answers, strict=True)))
-    ),
-    by_group=True,
+from t5like.tasks.measures import CountedMeasure, MeanMeasure, SumMeasure
+from t5like.tasks.metrics import (
+    ACCURACY,
+    ALL_RIGHT,
+    F1,
+    GENDER_PARITY,
+    MACRO_F1_OF_3,
+    MATTHEWS,
+    PEARSON,
+    SPEARMAN,
 )
+
 HITS_BY_WORDS = Metric(
     "hits_by_words",
     SumMeasure(
@@ -33,7 +35,7 @@ HITS_BY_WORDS = Metric(
 )
 EXACT = Metric("exact", MeanMeasure(lambda example, answer: float(example.answer == answer)))
 
-OF_LABELS = (ACCURACY, F1, MATTHEWS, EXACT, HITS_BY_WORDS, ALL_RIGHT)
+OF_LABELS = (ACCURACY, F1, MACRO_F1_OF_3, MATTHEWS, EXACT, HITS_BY_WORDS, ALL_RIGHT, GENDER_PARITY)
 OF_NUMBERS = (PEARSON, SPEARMAN)
 OF_TEXTS = (translation.bleu(), translation.CHRF, *summarisation.METRICS)
 METRICS = (*OF_LABELS, *OF_NUMBERS, *OF_TEXTS)
@@ -109,6 +111,15 @@ def test_matthews_of_many_classes_counts_as_scikit_learn():
     repeated = [i for i, count in enumerate(counts) for _ in range(count)]
     expected = MATTHEWS.measure([examples[i] for i in repeated], [answers[i] for i in repeated])
     assert MATTHEWS.measure.of_counts(examples, answers)(counts) == pytest.approx(expected)
+
+
+def test_examples_without_a_group_are_groups_of_their_own():
+    examples, answers = _examples([(1, 1), (0, 0), (1, 0), (0, 1)])
+    alone = [dataclasses.replace(example, group=None) for example in examples]
+    assert ALL_RIGHT.measure(examples, answers) == ALL_RIGHT.measure(alone, answers) == 0.5
+    assert ALL_RIGHT.measure([*alone[:2], *examples[2:]], answers) == pytest.approx(2 / 3)
+    assert interval(ALL_RIGHT, alone, answers) == interval(EXACT, alone, answers)
+    assert interval(_plain(ALL_RIGHT), alone, answers) == interval(EXACT, alone, answers)
 
 
 def test_group_mean_by_hand():
