@@ -94,7 +94,7 @@ def table_task(
 
 
 def _label_task(location: str, table: Table, prompt_name: str) -> Task:
-    labels = tuple(sorted({cell.strip() for cell in table.labels()} - {""}))
+    labels = table.labels()
     train = table.paths["train"]
     if len(labels) < 2:
         only = f"only the label {labels[0]!r}" if labels else "no label"
