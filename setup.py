@@ -42,6 +42,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "sentencepiece>=0.2.3",  # earlier ones cannot decode numpy ids
+        "seqeval>=1.2.2",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",
         "tensorstore>=0.1.84",

@@ -98,6 +98,7 @@ class Task:
       metrics: what is reported; their mean tells checkpoints apart.
       splits: names of the splits, those with published labels and those without.
       read: (split, data_dir or None) -> its examples; called through `load`, which checks the split.
+      may_have_no_answer: of `span`, whether an example may have none, so that '' is an answer too.
       parse: (what an encoder-decoder wrote, the example) -> an answer; None: `exact_label` or `as_written`.
       no_number: of `number`, what `parse` gives for a text that is none; the right answers are above it.
       choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice
@@ -109,6 +110,7 @@ class Task:
     labels: tuple[str, ...] = ()
     metrics: tuple[Metric, ...]
     splits: tuple[str, ...]
+    may_have_no_answer: bool = False
     read: Callable[[str, pathlib.Path | None], list[Example]] = dataclasses.field(repr=False)
     parse: Callable[[str, Example], Answer] | None = dataclasses.field(default=None, repr=False)
     no_number: float = NO_NUMBER

@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+import seqeval.metrics
+import seqeval.scheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from t5like.tasks.metrics import (
     PEARSON,
     SPEARMAN,
 )
+from t5like.tasks.tagging import ENTITY_F1
 
 HITS_BY_WORDS = Metric(
     "hits_by_words",
@@ -46,6 +49,9 @@ NUMBERS = st.lists(
 )
 TEXTS = st.lists(
     st.tuples(*[st.lists(st.sampled_from("abcd"), max_size=7).map(" ".join)] * 2), min_size=1, max_size=6
+)
+TAGS = st.integers(1, 4).flatmap(
+    lambda n: st.tuples(*[st.tuples(*[st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"])] * n)] * 2)
 )
 
 
@@ -100,6 +106,17 @@ def test_counts_of_numbers_are_repeats(metric, pairs, counts):
 @given(pairs=TEXTS, counts=st.data())
 def test_counts_of_texts_are_repeats(metric, pairs, counts):
     _assert_counts_are_repeats(metric, pairs, counts)
+
+
+@settings(deadline=None, max_examples=60)
+@given(pairs=st.lists(TAGS, min_size=1, max_size=6), counts=st.data())
+def test_counts_of_tags_are_repeats_and_seqevals(pairs, counts):
+    _assert_counts_are_repeats(ENTITY_F1, pairs, counts)
+    targets, predictions = ([list(pair[side]) for pair in pairs] for side in (0, 1))
+    expected = seqeval.metrics.f1_score(
+        targets, predictions, mode="strict", scheme=seqeval.scheme.IOB2, zero_division=0
+    )
+    assert ENTITY_F1.measure(*_examples(pairs)) == pytest.approx(expected)
 
 
 def test_matthews_of_many_classes_counts_as_scikit_learn():
