@@ -69,7 +69,7 @@ def find_task(name: str, columns: TableColumns | None = None) -> Task:
             label_column=columns.label_column,
             label_kind=columns.label_kind,
         )
-    if prefix == summarisation.PREFIX:
+    if prefix == summarisation.PREFIX and columns.label_kind == "label":
         return summarisation.summarisation_task(
             location,
             text_columns=columns.texts or (summarisation.ARTICLE,),

@@ -24,7 +24,7 @@ from t5like.errors import UserError
 
 NO_LABEL = "<unk>"  # the target of an example whose label is not published
 NO_CLASS = -1  # the class of a text that is no label
-NO_NUMBER = -1.0  # the number of a text that is none
+NO_NUMBER = -1.0  # the number of a text that is none, where numbers start at 0
 
 Kind = Literal["label", "number", "tags", "span", "text"]
 Answer = Any
@@ -45,7 +45,8 @@ class Example:
       accepted: of `span` and `text`, all answers that are as good; a span task's empty tuple says: no answer.
       starts: of `span`, at which character of the second text each accepted answer starts.
       choices: of a task with `choice_texts`, the texts to choose from.
-      group: examples with the same group are one to some metrics: the options of a question, the two of a pair.
+      group: examples with the same group are one to some metrics: the options of a question, the two of a pair. None:
+        it is a group of its own.
       row_id: what names it in a file of predictions; None: its index.
     """
 
@@ -99,6 +100,7 @@ class Task:
       read: (split, data_dir or None) -> its examples; called through `load`, which checks the split.
       may_have_no_answer: of `span`, whether an example may have none, so that '' is an answer too.
       parse: (what an encoder-decoder wrote, the example) -> an answer; None: `exact_label` or `as_written`.
+      no_number: of `number`, what `parse` gives for a text that is none; the right answers are above it.
       choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice
         with one logit; the choice with the largest is its answer. None: an encoder reads `texts` once.
     """
@@ -111,6 +113,7 @@ class Task:
     may_have_no_answer: bool = False
     read: Callable[[str, pathlib.Path | None], list[Example]] = dataclasses.field(repr=False)
     parse: Callable[[str, Example], Answer] | None = dataclasses.field(default=None, repr=False)
+    no_number: float = NO_NUMBER
     choice_texts: Callable[[Example, int], tuple[str, ...]] | None = dataclasses.field(
         default=None, repr=False
     )
@@ -163,7 +166,7 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
             f"{task.name}: the answer to example {hidden.index} is not published: score a split whose answers are."
         )
     scores = {metric.name: 100.0 * metric.measure(examples, answers) for metric in task.metrics}
-    if (invalid := {"label": NO_CLASS, "number": NO_NUMBER}.get(task.kind)) is not None:
+    if (invalid := {"label": NO_CLASS, "number": task.no_number}.get(task.kind)) is not None:
         scores["invalid_rate"] = 100.0 * float(np.mean([answer == invalid for answer in answers]))
     return scores
 

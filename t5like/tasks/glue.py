@@ -11,7 +11,8 @@ from t5like.data.tfds_source import open_data_source
 from t5like.errors import UserError
 from t5like.tasks.base import NO_LABEL, NO_NUMBER, Answer, Example, Kind, Task
 from t5like.tasks.metrics import ACCURACY, F1, MATTHEWS, PEARSON, SPEARMAN, Metric
-from t5like.tasks.suite_files import find_file, lines_of
+from t5like.tasks.suite_files import find_file
+from t5like.tasks.text_files import read_lines
 
 _FILES = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
 _PAIR = {"sentence1": "sentence1", "sentence2": "sentence2"}
@@ -317,7 +318,7 @@ def _rows(form: GlueFormat, path: pathlib.Path, *, is_labelled: bool) -> Iterato
     columns = form.columns if is_labelled else form.test_columns
     allows_spare = form.has_spare_labels and is_labelled
     num_spare = 0
-    for line, text in enumerate(lines_of(path), start=1):
+    for line, text in enumerate(read_lines(path), start=1):
         cells = text.split("\t")
         if line == 1 and (form.has_header or not is_labelled):
             num_spare = len(cells) - len(columns) if allows_spare else 0

@@ -1,12 +1,12 @@
 """How sure a score is: bootstrap intervals over examples."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from t5like.tasks.base import Answer, Example, Metric
-from t5like.tasks.measures import CountedMeasure, OfCounts
+from t5like.tasks.measures import CountedMeasure, OfCounts, group_numbers
 
 
 def interval(
@@ -41,7 +41,7 @@ def interval(
         raise ValueError(f"{len(examples)} examples and {len(answers)} answers")
     if num_resamples < 1 or not 0 < confidence < 1:
         raise ValueError(f"num_resamples {num_resamples}, confidence {confidence}")
-    unit_of_example = _units(examples, by_group=metric.by_group)
+    unit_of_example = group_numbers(examples) if metric.by_group else np.arange(len(examples))
     num_units = int(unit_of_example.max()) + 1
     if isinstance(metric.measure, CountedMeasure):
         of_counts = metric.measure.of_counts(examples, answers)
@@ -56,14 +56,6 @@ def interval(
     return float(low), float(high)
 
 
-def _units(examples: Sequence[Example], *, by_group: bool) -> np.ndarray:
-    """Returns which of what is drawn each example belongs to, [num_examples] int, numbered as they come."""
-    if not by_group:
-        return np.arange(len(examples))
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(example.group, len(numbers)) for example in examples])
-
-
 def _of_repeats(metric: Metric, examples: Sequence[Example], answers: Sequence[Answer]) -> OfCounts:
     """Returns a measure of counts that repeats examples and measures them anew; the copies of a group are groups."""
 
@@ -72,7 +64,7 @@ def _of_repeats(metric: Metric, examples: Sequence[Example], answers: Sequence[A
         return metric.measure(
             [
                 dataclasses.replace(examples[number], group=(copy, examples[number].group))
-                if metric.by_group
+                if metric.by_group and examples[number].group is not None
                 else examples[number]
                 for number, copy in repeated
             ],

@@ -29,6 +29,19 @@ class CountedMeasure(abc.ABC):
         """Returns the measure of these answers as a function of how often each example counts."""
 
 
+def group_numbers(examples: Sequence[Example]) -> np.ndarray:
+    """Returns the number of each example's group, [num_examples] int, from 0 as they come: no group is one of its own."""
+    numbers: dict[Hashable, int] = {}
+    return np.array(
+        [
+            numbers.setdefault(
+                ("alone", place) if example.group is None else ("group", example.group), len(numbers)
+            )
+            for place, example in enumerate(examples)
+        ]
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class MeanMeasure(CountedMeasure):
     """The mean of a score that each example has: an exact match, a summary's ROUGE.
@@ -52,24 +65,22 @@ class GroupMeanMeasure(CountedMeasure):
     The examples of a group must count equally often, which they do where `Metric.by_group` says so.
 
     Attributes:
-      score: (the examples of a group, their answers) -> its score.
+      score: (the examples of a group, their answers) -> its score. An example without a group is one of its own.
     """
 
     score: Callable[[Sequence[Example], Sequence[Answer]], float]
 
     def of_counts(self, examples: Sequence[Example], answers: Sequence[Answer]) -> OfCounts:
         """Returns the mean as a function of how often each example counts."""
-        members: dict[Hashable, list[int]] = {}
-        for number, example in enumerate(examples):
-            members.setdefault(example.group, []).append(number)
+        numbers = group_numbers(examples)
+        members: list[list[int]] = [[] for _ in range(numbers.max() + 1)]
+        for place, number in enumerate(numbers):
+            members[number].append(place)
         scores = np.array(
-            [
-                self.score([examples[i] for i in group], [answers[i] for i in group])
-                for group in members.values()
-            ],
+            [self.score([examples[i] for i in group], [answers[i] for i in group]) for group in members],
             np.float64,
         )
-        first = np.array([group[0] for group in members.values()])
+        first = np.array([group[0] for group in members])
         return lambda counts: float(counts[first] @ scores / counts[first].sum())
 
 

@@ -1,13 +1,12 @@
 """Metrics of labels and numbers, as fractions; an answer that is no label is -1."""
 
-import collections
 import functools
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from t5like.tasks.base import NO_CLASS, Answer, Example, Metric
-from t5like.tasks.measures import ArrayMeasure, OfCounts
+from t5like.tasks.measures import ArrayMeasure, GroupMeanMeasure, OfCounts
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -101,28 +100,18 @@ def spearman_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
     return float(scipy.stats.spearmanr(targets, predictions).statistic)
 
 
-def all_right(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
-    """Returns the share of groups whose every answer is right: of MultiRC, questions with all options judged right."""
-    groups = _groups(examples, answers)
-    return float(np.mean([all(example.answer == answer for example, answer in group) for group in groups]))
+def all_right(examples: Sequence[Example], answers: Sequence[Answer]) -> bool:
+    """Returns whether every answer of a group is right: of MultiRC, all options of a question judged right."""
+    return all(example.answer == answer for example, answer in zip(examples, answers, strict=True))
 
 
-def parity(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
-    """Returns the share of groups whose answers are all the same label, be it right or wrong.
+def parity(examples: Sequence[Example], answers: Sequence[Answer]) -> bool:
+    """Returns whether the answers of a group are all the same label, be it right or wrong; no label twice is none.
 
     Of AX-g, pairs that differ in the gender of a pronoun alone. Whoever gives one label to all scores 1, so this means
-    nothing without the accuracy beside it. No label twice is no parity.
+    nothing without the accuracy beside it.
     """
-    given = [{answer for _, answer in group} for group in _groups(examples, answers)]
-    return float(np.mean([len(labels) == 1 and NO_CLASS not in labels for labels in given]))
-
-
-def _groups(examples: Sequence[Example], answers: Sequence[Answer]) -> Iterable[list[tuple[Example, Answer]]]:
-    """Returns the examples with their answers by group, wherever they stand."""
-    groups: dict[Hashable, list[tuple[Example, Answer]]] = collections.defaultdict(list)
-    for example, answer in zip(examples, answers, strict=True):
-        groups[example.group].append((example, answer))
-    return groups.values()
+    return len(set(answers)) == 1 and NO_CLASS not in answers
 
 
 def counted_f1(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
@@ -137,17 +126,28 @@ def counted_f1(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
     return of_counts
 
 
+def counted_macro_f1(targets: np.ndarray, predictions: np.ndarray, *, num_labels: int) -> OfCounts:
+    """Returns `macro_f1` as a function of counts, by the confusion matrix."""
+    confusion_of, labels = _confusion(targets, predictions)
+
+    def of_counts(counts: np.ndarray) -> float:
+        confusion = confusion_of(counts)
+        sizes = confusion.sum(0) + confusion.sum(1)
+        is_counted = (sizes > 0) & (labels >= 0) & (labels < num_labels)
+        return float(np.sum(2 * np.diag(confusion)[is_counted] / sizes[is_counted]) / num_labels)
+
+    return of_counts
+
+
 def counted_matthews(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
     """Returns `matthews_correlation` as a function of counts, by the confusion matrix.
 
     Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient, eq. 8.
     """
-    labels, numbers = np.unique(np.stack([targets, predictions]), return_inverse=True)
-    num_labels = len(labels)
-    cells = numbers[0] * num_labels + numbers[1]
+    confusion_of, _ = _confusion(targets, predictions)
 
     def of_counts(counts: np.ndarray) -> float:
-        confusion = np.bincount(cells, counts, num_labels**2).reshape(num_labels, num_labels)
+        confusion = confusion_of(counts)
         of_targets, of_predictions, total = confusion.sum(1), confusion.sum(0), confusion.sum()
         spread = (total**2 - of_targets @ of_targets) * (total**2 - of_predictions @ of_predictions)
         covariance = np.trace(confusion) * total - of_targets @ of_predictions
@@ -173,6 +173,16 @@ def counted_spearman(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
     return of_counts
 
 
+def _confusion(
+    targets: np.ndarray, predictions: np.ndarray
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Returns (counts -> the confusion matrix, targets down, predictions across; the label of each row and column)."""
+    labels, numbers = np.unique(np.stack([targets, predictions]), return_inverse=True)
+    num_labels = len(labels)
+    cells = numbers[0] * num_labels + numbers[1]
+    return lambda counts: np.bincount(cells, counts, num_labels**2).reshape(num_labels, num_labels), labels
+
+
 def _as_labels(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Returns the predictions, what is neither 0 nor 1 turned to the label that the target is not."""
     return np.where((predictions == 0) | (predictions == 1), predictions, 1 - targets)
@@ -184,9 +194,14 @@ def _is_constant(values: np.ndarray) -> bool:
 
 ACCURACY = Metric("accuracy", ArrayMeasure(accuracy, np.int64))
 F1 = Metric("f1", ArrayMeasure(binary_f1, np.int64, counted_f1))
-MACRO_F1_OF_3 = Metric("macro_f1", ArrayMeasure(functools.partial(macro_f1, num_labels=3), np.int64))
+MACRO_F1_OF_3 = Metric(
+    "macro_f1",
+    ArrayMeasure(
+        functools.partial(macro_f1, num_labels=3), np.int64, functools.partial(counted_macro_f1, num_labels=3)
+    ),
+)
 MATTHEWS = Metric("matthews_corrcoef", ArrayMeasure(matthews_correlation, np.int64, counted_matthews))
 PEARSON = Metric("pearson", ArrayMeasure(pearson_correlation, np.float64))
 SPEARMAN = Metric("spearman", ArrayMeasure(spearman_correlation, np.float64, counted_spearman))
-ALL_RIGHT = Metric("exact_match", all_right, by_group=True)
-GENDER_PARITY = Metric("gender_parity", parity, by_group=True)
+ALL_RIGHT = Metric("exact_match", GroupMeanMeasure(all_right), by_group=True)
+GENDER_PARITY = Metric("gender_parity", GroupMeanMeasure(parity), by_group=True)

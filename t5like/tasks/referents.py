@@ -7,7 +7,7 @@ from typing import Any
 
 from t5like.errors import UserError
 from t5like.tasks.base import NO_CLASS, Answer, Example
-from t5like.tasks.suite_files import lines_of
+from t5like.tasks.text_files import read_lines
 
 _DETERMINERS = frozenset(
     [
@@ -131,7 +131,7 @@ def dpr_examples(data_dir: pathlib.Path, first_index: int) -> list[Example]:
     path = data_dir / _DPR_FILE
     if not path.is_file():
         return []
-    lines = [line.strip() for line in lines_of(path)]
+    lines = [line.strip() for line in read_lines(path)]
     examples: list[Example] = []
     for start in range(0, len(lines), 5):
         if not any(lines[start:]):

@@ -5,9 +5,8 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from t5like.tasks.base import Answer, Example, Metric
+from t5like.tasks.base import Metric
+from t5like.tasks.measures import GroupMeanMeasure
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -50,24 +49,12 @@ def _f1(predicted: collections.Counter[str], target: collections.Counter[str], b
     return 2 * (predicted & target).total() / num_words if num_words else both_empty
 
 
-def mean_over_questions(
-    compare: Callable[[str, Sequence[str]], float],
-) -> Callable[[Sequence[Example], Sequence[Answer]], float]:
+def mean_over_questions(compare: Callable[[str, Sequence[str]], float]) -> GroupMeanMeasure:
     """Returns a measure: the mean over questions of (prediction, accepted answers) -> fraction.
 
     Of examples with the same group the first counts, as in T5; without a group each is a question.
     """
-
-    def measure(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
-        seen = set()
-        values = []
-        for example, answer in zip(examples, answers, strict=True):
-            if example.group is None or example.group not in seen:
-                seen.add(example.group)
-                values.append(compare(answer, example.accepted))
-        return float(np.mean(values))
-
-    return measure
+    return GroupMeanMeasure(lambda examples, answers: compare(answers[0], examples[0].accepted))
 
 
 EXACT_MATCH = Metric("exact_match", mean_over_questions(exact_match), by_group=True)

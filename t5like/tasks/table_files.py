@@ -79,12 +79,13 @@ class Table:
         return train if split == "train" else held_out
 
     def labels(self) -> tuple[str, ...]:
-        """Returns what stands in the target column of the training file, held-out rows included, sorted.
+        """Returns what stands in the target column of the training file, held-out rows included, stripped and sorted.
 
         Raises:
           UserError: as `rows`.
         """
-        return tuple(sorted({row.cells[self.target_column] for row in self._rows_of_file("train")} - {""}))
+        cells = {row.cells[self.target_column].strip() for row in self._rows_of_file("train")}
+        return tuple(sorted(cells - {""}))
 
     def _rows_of_file(self, split: str) -> list[Row]:
         optional = (self.target_column,) if split == "test" else ()

@@ -16,7 +16,6 @@ import csv
 import dataclasses
 import math
 import pathlib
-import statistics
 import typing
 from collections.abc import Callable
 from typing import Literal
@@ -64,7 +63,8 @@ def table_task(
       text_columns: one or two columns of texts.
       label_column: the column of the right answer; a test file may have none, or empty cells.
       label_kind: `label`: one of those that the training file holds, sorted, white space around them left out;
-        `number`: a number, where what an encoder-decoder writes and is none counts as the mean of the training rows.
+        `number`: a number, where a text that an encoder-decoder writes and is none counts as 1 below the smallest of
+        the training rows, as T5's -1 for the similarities from 0 to 5.
       prompt_name: the first word of the prompt; None: the name of the file or folder without its suffix.
 
     Raises:
@@ -94,7 +94,7 @@ def table_task(
 
 
 def _label_task(location: str, table: Table, prompt_name: str) -> Task:
-    labels = tuple(sorted({cell.strip() for cell in table.labels()} - {""}))
+    labels = table.labels()
     train = table.paths["train"]
     if len(labels) < 2:
         only = f"only the label {labels[0]!r}" if labels else "no label"
@@ -131,11 +131,11 @@ def _number_task(location: str, table: Table, prompt_name: str) -> Task:
             )
         return number
 
-    mean = statistics.fmean(answer(row) for row in table.rows("train"))
+    no_number = min(answer(row) for row in table.rows("train")) - 1.0
 
     def parse(text: str, _: Example) -> float:
         number = _number(text)
-        return mean if number is None else number
+        return no_number if number is None else number
 
     return Task(
         name=location,
@@ -144,6 +144,7 @@ def _number_task(location: str, table: Table, prompt_name: str) -> Task:
         splits=table.splits,
         read=_reader(location, table, prompt_name, answer),
         parse=parse,
+        no_number=no_number,
     )
 
 

@@ -47,7 +47,7 @@ def test_described_tasks_go_by_what_describes_them(folder):
 
 
 def test_columns_are_for_tables_only(folder):
-    for name in ("glue/rte", f"translation:en-de:{folder}", "my_task.py"):
+    for name in ("glue/rte", f"translation:en-de:{folder}", "my_task.py", f"conll:{folder}"):
         with pytest.raises(UserError, match="has columns of its own: leave out --text_columns"):
             find_task(name, COLUMNS)
 

@@ -6,22 +6,27 @@ import time
 
 import numpy as np
 import pytest
+import seqeval.metrics
+import seqeval.scheme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5like.tasks import TASKS, summarisation, translation
 from t5like.tasks.base import Example, Metric
 from t5like.tasks.intervals import interval
-from t5like.tasks.measures import CountedMeasure, GroupMeanMeasure, MeanMeasure, SumMeasure
-from t5like.tasks.metrics import ACCURACY, F1, MATTHEWS, PEARSON, SPEARMAN
-
-ALL_RIGHT = Metric(
-    "all_right",
-    GroupMeanMeasure(
-        lambda examples, answers: float(all(e.answer == a for e, a in zip(examples, answers, strict=True)))
-    ),
-    by_group=True,
+from t5like.tasks.measures import CountedMeasure, MeanMeasure, SumMeasure
+from t5like.tasks.metrics import (
+    ACCURACY,
+    ALL_RIGHT,
+    F1,
+    GENDER_PARITY,
+    MACRO_F1_OF_3,
+    MATTHEWS,
+    PEARSON,
+    SPEARMAN,
 )
+from t5like.tasks.tagging import ENTITY_F1
+
 HITS_BY_WORDS = Metric(
     "hits_by_words",
     SumMeasure(
@@ -33,7 +38,7 @@ HITS_BY_WORDS = Metric(
 )
 EXACT = Metric("exact", MeanMeasure(lambda example, answer: float(example.answer == answer)))
 
-OF_LABELS = (ACCURACY, F1, MATTHEWS, EXACT, HITS_BY_WORDS, ALL_RIGHT)
+OF_LABELS = (ACCURACY, F1, MACRO_F1_OF_3, MATTHEWS, EXACT, HITS_BY_WORDS, ALL_RIGHT, GENDER_PARITY)
 OF_NUMBERS = (PEARSON, SPEARMAN)
 OF_TEXTS = (translation.bleu(), translation.CHRF, *summarisation.METRICS)
 METRICS = (*OF_LABELS, *OF_NUMBERS, *OF_TEXTS)
@@ -44,6 +49,9 @@ NUMBERS = st.lists(
 )
 TEXTS = st.lists(
     st.tuples(*[st.lists(st.sampled_from("abcd"), max_size=7).map(" ".join)] * 2), min_size=1, max_size=6
+)
+TAGS = st.integers(1, 4).flatmap(
+    lambda n: st.tuples(*[st.tuples(*[st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"])] * n)] * 2)
 )
 
 
@@ -100,6 +108,17 @@ def test_counts_of_texts_are_repeats(metric, pairs, counts):
     _assert_counts_are_repeats(metric, pairs, counts)
 
 
+@settings(deadline=None, max_examples=60)
+@given(pairs=st.lists(TAGS, min_size=1, max_size=6), counts=st.data())
+def test_counts_of_tags_are_repeats_and_seqevals(pairs, counts):
+    _assert_counts_are_repeats(ENTITY_F1, pairs, counts)
+    targets, predictions = ([list(pair[side]) for pair in pairs] for side in (0, 1))
+    expected = seqeval.metrics.f1_score(
+        targets, predictions, mode="strict", scheme=seqeval.scheme.IOB2, zero_division=0
+    )
+    assert ENTITY_F1.measure(*_examples(pairs)) == pytest.approx(expected)
+
+
 def test_matthews_of_many_classes_counts_as_scikit_learn():
     generator = np.random.default_rng(0)
     targets = generator.integers(0, 5, 200)
@@ -109,6 +128,15 @@ def test_matthews_of_many_classes_counts_as_scikit_learn():
     repeated = [i for i, count in enumerate(counts) for _ in range(count)]
     expected = MATTHEWS.measure([examples[i] for i in repeated], [answers[i] for i in repeated])
     assert MATTHEWS.measure.of_counts(examples, answers)(counts) == pytest.approx(expected)
+
+
+def test_examples_without_a_group_are_groups_of_their_own():
+    examples, answers = _examples([(1, 1), (0, 0), (1, 0), (0, 1)])
+    alone = [dataclasses.replace(example, group=None) for example in examples]
+    assert ALL_RIGHT.measure(examples, answers) == ALL_RIGHT.measure(alone, answers) == 0.5
+    assert ALL_RIGHT.measure([*alone[:2], *examples[2:]], answers) == pytest.approx(2 / 3)
+    assert interval(ALL_RIGHT, alone, answers) == interval(EXACT, alone, answers)
+    assert interval(_plain(ALL_RIGHT), alone, answers) == interval(EXACT, alone, answers)
 
 
 def test_group_mean_by_hand():

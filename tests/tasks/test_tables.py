@@ -81,16 +81,22 @@ def test_digits_are_labels_unless_numbers_are_asked_for(tmp_path):
     ]
 
 
-def test_written_numbers_are_read_and_others_count_as_the_mean(tmp_path):
+def test_written_numbers_are_read_and_others_are_below_all(tmp_path):
     location = _folder(tmp_path, "csv", train=TEXTS, dev=TEXTS)
     task = table_task(location, text_columns=("text",), label_column="stars", label_kind="number")
     examples = task.load("validation")
     for example in examples:
         assert task.parsed(example.targets, example) == example.answer
         for text in ("", "five", "nan", "inf", "4 stars"):
-            assert task.parsed(text, example) == pytest.approx(3.5)
+            assert task.parsed(text, example) == 0.5
     perfect = score(task, examples, [example.answer for example in examples])
-    assert perfect == {"pearson": pytest.approx(100.0), "spearman": pytest.approx(100.0)}
+    assert perfect == {
+        "pearson": pytest.approx(100.0),
+        "spearman": pytest.approx(100.0),
+        "invalid_rate": 0.0,
+    }
+    nothing = score(task, examples, [task.parsed("five", example) for example in examples])
+    assert nothing == {"pearson": 0.0, "spearman": 0.0, "invalid_rate": 100.0}
 
 
 def test_every_target_is_parsed_to_its_answer(tmp_path):
