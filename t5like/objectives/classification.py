@@ -25,10 +25,10 @@ def text_rows(texts: Sequence[tuple[str, ...]], vocabulary: Vocabulary, *, lengt
     sides = [vocabulary.encode_batch(list(side)) for side in zip(*texts, strict=True)]
     if len(sides) == 1:
         cut = [ids[: length - num_marks] for ids in sides[0]]
-        return encoder_rows(*_joined(cut), special_tokens, length=length)
+        return encoder_rows(*joined(cut), special_tokens, length=length)
     pairs = [cut_pair(first, second, length - num_marks) for first, second in zip(*sides, strict=True)]
     firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-    return encoder_pair_rows(*_joined(firsts), *_joined(seconds), special_tokens, length=length)
+    return encoder_pair_rows(*joined(firsts), *joined(seconds), special_tokens, length=length)
 
 
 def count_marks(special_tokens: SpecialTokens, *, is_pair: bool) -> int:
@@ -52,5 +52,6 @@ def cut_pair(first: np.ndarray, second: np.ndarray, length: int) -> tuple[np.nda
     return first[:shorter], second[: length - shorter]
 
 
-def _joined(texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def joined(texts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids one after another [any] int32, and how many are of each text [num_texts]."""
     return np.concatenate([*texts, np.zeros(0, np.int32)]), np.array([len(ids) for ids in texts], np.int64)

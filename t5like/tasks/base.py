@@ -66,7 +66,7 @@ class Metric:
     """A measure of answers, under the name that reports give it.
 
     Attributes:
-      measure: (examples, their answers) -> a fraction; 1 is perfect.
+      measure: (examples, their answers) -> a fraction; 1 is perfect. See measures.py for the kinds that there are.
       by_group: whether examples of one group count together, so that a resample must draw groups.
     """
 
@@ -97,6 +97,7 @@ class Task:
       metrics: what is reported; their mean tells checkpoints apart.
       splits: names of the splits, those with published labels and those without.
       read: (split, data_dir or None) -> its examples; called through `load`, which checks the split.
+      may_have_no_answer: of `span`, whether an example may have none, so that '' is an answer too.
       parse: (what an encoder-decoder wrote, the example) -> an answer; None: `exact_label` or `as_written`.
       choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice
         with one logit; the choice with the largest is its answer. None: an encoder reads `texts` once.
@@ -107,6 +108,7 @@ class Task:
     labels: tuple[str, ...] = ()
     metrics: tuple[Metric, ...]
     splits: tuple[str, ...]
+    may_have_no_answer: bool = False
     read: Callable[[str, pathlib.Path | None], list[Example]] = dataclasses.field(repr=False)
     parse: Callable[[str, Example], Answer] | None = dataclasses.field(default=None, repr=False)
     choice_texts: Callable[[Example, int], tuple[str, ...]] | None = dataclasses.field(

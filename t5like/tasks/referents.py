@@ -10,7 +10,29 @@ from t5like.tasks.base import NO_CLASS, Answer, Example
 from t5like.tasks.suite_files import lines_of
 
 _DETERMINERS = frozenset(
-    "a an few her his each every many much my our some that the their these this those which whose your".split()
+    [
+        "a",
+        "an",
+        "few",
+        "her",
+        "his",
+        "each",
+        "every",
+        "many",
+        "much",
+        "my",
+        "our",
+        "some",
+        "that",
+        "the",
+        "their",
+        "these",
+        "this",
+        "those",
+        "which",
+        "whose",
+        "your",
+    ]
 )
 _DPR_FILE = "DPR/train.c.txt"
 
