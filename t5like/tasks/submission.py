@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from t5like.errors import UserError
 from t5like.tasks.base import Answer, Example, Task
-from t5like.tasks.leaderboards import Cell, Entry, Layout, Leaderboard
 from t5like.tasks.submission_check import HIGHEST_NUMBER, TSV_HEADER, check_submission
+from t5like.tasks.suites import Cell, Layout, SubmissionFile, Suite
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every file, so that equal predictions make equal bytes
 
@@ -26,7 +26,7 @@ class SplitAnswers(NamedTuple):
 
 
 def write_submission(
-    board: Leaderboard,
+    suite: Suite,
     answers: Mapping[str, SplitAnswers],
     path: str | os.PathLike[str],
     *,
@@ -37,37 +37,34 @@ def write_submission(
     Where an answer is no label, the majority class stands; numbers out of range become the nearest in it.
 
     Args:
-      board: whose zip.
-      answers: name of an entry -> the answers to its test split. Ids are the examples' `row_id`, of MultiRC
+      suite: whose zip.
+      answers: name of a file -> the answers to its test split. Ids are the examples' `row_id`, of MultiRC
         (passage, question, answer); their order does not matter.
       path: the zip; one that is there is replaced.
-      fills_missing: files of entries without answers hold the majority class, as `is_majority_by_default` ones do
-        anyway.
+      fills_missing: files without answers hold the majority class, as those of tasks that are
+        `is_majority_by_default` do anyway.
 
     Raises:
       UserError: answers are missing, or do not fit the leaderboard, or `path` cannot be written; nothing was written.
       ValueError: there are not as many answers as examples.
     """
     path = pathlib.Path(path)
-    _check_names(board, answers, path, fills_missing=fills_missing)
+    _check_names(suite, answers, path, fills_missing=fills_missing)
     notes: list[str] = []
-    files = {}
-    for entry in board.entries:
-        file_name = board.file_name(entry)
-        if entry.name in answers:
-            rows, num_replaced = _predicted(entry, answers[entry.name], file_name)
+    texts = {}
+    for file in suite.files:
+        if file.name in answers:
+            rows, num_replaced = _predicted(file, answers[file.name])
             if num_replaced:
                 notes.append(
-                    f"{file_name}: {num_replaced:,} of {len(rows):,} answers are none that the file can hold; "
-                    f"{entry.majority!r} stands for them."
+                    f"{file.name}: {num_replaced:,} of {len(rows):,} answers are none that the file can hold; "
+                    f"{file.majority!r} stands for them."
                 )
         else:
-            rows = _filled(entry)
-            notes.append(
-                f"{file_name} is not predicted: {_FILLED_WITH[entry.layout].format(entry.majority)}."
-            )
-        files[file_name] = _text(entry, board, rows)
-    _write(path, files, board)
+            rows = _filled(file)
+            notes.append(f"{file.name} is not predicted: {_FILLED_WITH[file.layout].format(file.majority)}.")
+        texts[file.name] = _text(file, rows)
+    _write(path, texts, suite)
     return notes
 
 
@@ -80,16 +77,17 @@ _FILLED_WITH: dict[Layout, str] = {
 
 
 def _check_names(
-    board: Leaderboard, answers: Mapping[str, SplitAnswers], path: pathlib.Path, *, fills_missing: bool
+    suite: Suite, answers: Mapping[str, SplitAnswers], path: pathlib.Path, *, fills_missing: bool
 ) -> None:
     """Raises UserError if answers are to something else, or some are missing that may not be filled in."""
-    names = [entry.name for entry in board.entries]
+    names = [file.name for file in suite.files]
     if unknown := [name for name in answers if name not in names]:
-        raise UserError(f"{board.title} has no {unknown[0]!r}: its tasks are {', '.join(names)}.")
+        raise UserError(f"{suite.title} has no file {unknown[0]!r}: its files are {', '.join(names)}.")
     missing = [
-        board.file_name(entry)
-        for entry in board.entries
-        if entry.name not in answers and not entry.is_majority_by_default
+        file.name
+        for task in suite.tasks
+        for file in task.files
+        if file.name not in answers and not task.is_majority_by_default
     ]
     if missing and not fills_missing:
         raise UserError(
@@ -98,61 +96,61 @@ def _check_names(
         )
 
 
-def _predicted(entry: Entry, given: SplitAnswers, file_name: str) -> tuple[list[tuple[Any, Cell]], int]:
+def _predicted(file: SubmissionFile, given: SplitAnswers) -> tuple[list[tuple[Any, Cell]], int]:
     """Returns (id, cell) of each row in the order of ids, and how many answers had no cell."""
     rows, num_replaced = [], 0
     for example, answer in zip(given.examples, given.answers, strict=True):
-        cell = _cell(entry, given.task, answer, file_name)
+        cell = _cell(file, given.task, answer)
         num_replaced += cell is None
-        rows.append((_row_id(entry, example), _majority_cell(entry) if cell is None else cell))
+        rows.append((_row_id(file, example), _majority_cell(file) if cell is None else cell))
     return sorted(rows, key=lambda row: row[0]), num_replaced
 
 
-def _row_id(entry: Entry, example: Example) -> Any:
+def _row_id(file: SubmissionFile, example: Example) -> Any:
     """Returns what names a row: a number, or three of them; data sets may hold them as texts."""
     row_id: Any = example.index if example.row_id is None else example.row_id
-    return tuple(map(int, row_id)) if entry.layout == "nested" else int(row_id)
+    return tuple(map(int, row_id)) if file.layout == "nested" else int(row_id)
 
 
-def _cell(entry: Entry, task: Task, answer: Answer, file_name: str) -> Cell | None:
+def _cell(file: SubmissionFile, task: Task, answer: Answer) -> Cell | None:
     """Returns what the file holds for an answer, None where the answer is no label or number.
 
     Raises:
       UserError: the task's labels are others than the file's.
     """
-    if entry.layout == "number":
+    if file.layout == "number":
         return f"{min(max(answer, 0.0), HIGHEST_NUMBER):.3f}" if math.isfinite(answer) else None
-    if entry.layout == "text":
+    if file.layout == "text":
         return str(answer)
     if not 0 <= answer < len(task.labels):
         return None
     label = task.labels[answer]
-    if label not in entry.cells:
+    if label not in file.cells:
         raise UserError(
-            f"{file_name} cannot hold the label {label!r} of {task.name}: its labels are {', '.join(entry.cells)}."
+            f"{file.name} cannot hold the label {label!r} of {task.name}: its labels are {', '.join(file.cells)}."
         )
-    return entry.cells[label]
+    return file.cells[label]
 
 
-def _majority_cell(entry: Entry) -> Cell:
-    if entry.layout == "number":
-        return f"{float(entry.majority):.3f}"
-    return entry.cells[entry.majority] if entry.cells else entry.majority
+def _majority_cell(file: SubmissionFile) -> Cell:
+    if file.layout == "number":
+        return f"{float(file.majority):.3f}"
+    return file.cells[file.majority] if file.cells else file.majority
 
 
-def _filled(entry: Entry) -> list[tuple[Any, Cell]]:
+def _filled(file: SubmissionFile) -> list[tuple[Any, Cell]]:
     """Returns (id, cell) of each row, all of the majority class."""
-    ids: Iterable[Any] = range(entry.num_rows)
-    if entry.layout == "nested":
-        ids = ((0, 0, answer) for answer in range(entry.num_rows))
-    return [(row_id, _majority_cell(entry)) for row_id in ids]
+    ids: Iterable[Any] = range(file.num_answers)
+    if file.layout == "nested":
+        ids = ((0, 0, answer) for answer in range(file.num_answers))
+    return [(row_id, _majority_cell(file)) for row_id in ids]
 
 
-def _text(entry: Entry, board: Leaderboard, rows: Sequence[tuple[Any, Cell]]) -> str:
+def _text(file: SubmissionFile, rows: Sequence[tuple[Any, Cell]]) -> str:
     """Returns what the file holds."""
-    if board.suffix == ".tsv":
+    if file.name.endswith(".tsv"):
         lines = [TSV_HEADER, *(f"{row_id}\t{cell}" for row_id, cell in rows)]
-    elif entry.layout == "nested":
+    elif file.layout == "nested":
         lines = [json.dumps(passage) for passage in _passages(rows)]
     else:
         lines = [json.dumps({"idx": row_id, "label": cell}) for row_id, cell in rows]
@@ -178,7 +176,7 @@ def _passages(rows: Iterable[tuple[tuple[int, int, int], Cell]]) -> list[dict[st
     ]
 
 
-def _write(path: pathlib.Path, files: Mapping[str, str], board: Leaderboard) -> None:
+def _write(path: pathlib.Path, texts: Mapping[str, str], suite: Suite) -> None:
     """Writes the zip if the leaderboard would take it.
 
     Raises:
@@ -186,7 +184,7 @@ def _write(path: pathlib.Path, files: Mapping[str, str], board: Leaderboard) -> 
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
+        for name, text in texts.items():
             info = zipfile.ZipInfo(name, _DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, text.encode("utf-8"))
@@ -195,7 +193,7 @@ def _write(path: pathlib.Path, files: Mapping[str, str], board: Leaderboard) -> 
         draft.write_bytes(packed.getvalue())
         if problems := check_submission(draft):
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise UserError(f"{board.title} would refuse {path.name}: {problems[0]}{more}")
+            raise UserError(f"{suite.title} would refuse {path.name}: {problems[0]}{more}")
         os.replace(draft, path)
     except OSError as error:
         raise UserError(

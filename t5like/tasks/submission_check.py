@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from t5like.errors import UserError
-from t5like.tasks.leaderboards import LEADERBOARDS, Entry, Leaderboard
+from t5like.tasks.suites import SUITES, SubmissionFile, Suite
 
 TSV_HEADER = "index\tprediction"
 HIGHEST_NUMBER = 5.0  # of STS-B, whose lowest is 0
@@ -37,10 +37,10 @@ def report_submission(path: str | os.PathLike[str]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{path} would be refused for the {count} above: mend the files, and check again.")
     with zipfile.ZipFile(path) as archive:
-        board = _board_of(archive.namelist())
-    assert board is not None
-    num_rows = sum(entry.num_rows for entry in board.entries)
-    print(f"valid: {path} holds {num_rows:,} predictions in the {len(board.entries)} files of {board.title}")
+        suite = _suite_of(archive.namelist())
+    assert suite is not None
+    num_answers = sum(file.num_answers for file in suite.files)
+    print(f"valid: {path} holds {num_answers:,} predictions in the {len(suite.files)} files of {suite.title}")
 
 
 def check_submission(path: str | os.PathLike[str]) -> list[str]:
@@ -50,16 +50,16 @@ def check_submission(path: str | os.PathLike[str]) -> list[str]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            board = _board_of(archive.namelist())
-            if board is None:
-                example = ", ".join(board.file_name(board.entries[0]) for board in LEADERBOARDS)
+            suite = _suite_of(archive.namelist())
+            if suite is None:
+                example = ", ".join(suite.files[0].name for suite in SUITES)
                 return [
                     f"{os.fspath(path)} holds no file of GLUE or SuperGLUE: put in files named as {example}."
                 ]
-            problems = list(_name_problems(archive, board))
-            for entry in board.entries:
-                if board.file_name(entry) in archive.namelist():
-                    problems += _first_problems(archive, board, entry)
+            problems = list(_name_problems(archive, suite))
+            for file in suite.files:
+                if file.name in archive.namelist():
+                    problems += _first_problems(archive, file)
             return problems
     except zipfile.BadZipFile as error:
         return [f"{os.fspath(path)} is no zip, or a damaged one ({error}): pack the files again."]
@@ -67,18 +67,16 @@ def check_submission(path: str | os.PathLike[str]) -> list[str]:
         return [f"{os.fspath(path)} cannot be read ({error.strerror or error}): give the path of a zip."]
 
 
-def _board_of(names: list[str]) -> Leaderboard | None:
+def _suite_of(names: list[str]) -> Suite | None:
     """Returns whose files these are most of all, folders and case aside; None: nobody's."""
     given = {name.rpartition("/")[2].casefold() for name in names}
-    shares = [
-        len(given & {board.file_name(entry).casefold() for entry in board.entries}) for board in LEADERBOARDS
-    ]
-    return LEADERBOARDS[shares.index(max(shares))] if any(shares) else None
+    shares = [len(given & {file.name.casefold() for file in suite.files}) for suite in SUITES]
+    return SUITES[shares.index(max(shares))] if any(shares) else None
 
 
-def _name_problems(archive: zipfile.ZipFile, board: Leaderboard) -> Iterator[str]:
+def _name_problems(archive: zipfile.ZipFile, suite: Suite) -> Iterator[str]:
     """Yields what is wrong with the names in the zip."""
-    known = [board.file_name(entry) for entry in board.entries]
+    known = [file.name for file in suite.files]
     given = archive.namelist()
     for name in dict.fromkeys(given):
         if given.count(name) > 1:
@@ -93,16 +91,16 @@ def _name_problems(archive: zipfile.ZipFile, board: Leaderboard) -> Iterator[str
         near = {n.casefold(): n for n in known if n not in given}
         hint = difflib.get_close_matches(name.casefold(), near, n=1, cutoff=0.75)
         advice = f"did you mean {near[hint[0]]}?" if hint else "leave it out."
-        yield f"{name} is no file of {board.title}: {advice}"
+        yield f"{name} is no file of {suite.title}: {advice}"
     for name in known:
         if name not in given:
-            yield f"{name} is missing: {board.title} takes all {len(known)} files or none."
+            yield f"{name} is missing: {suite.title} takes all {len(known)} files or none."
 
 
-def _first_problems(archive: zipfile.ZipFile, board: Leaderboard, entry: Entry) -> list[str]:
-    name = board.file_name(entry)
+def _first_problems(archive: zipfile.ZipFile, file: SubmissionFile) -> list[str]:
+    name = file.name
     problems: list[str] = []
-    for problem in _file_problems(archive, name, _checker(board, entry)):
+    for problem in _file_problems(archive, name, _checker(file)):
         if len(problems) == MAX_PROBLEMS:
             return [*problems, f"{name} has more problems than these {MAX_PROBLEMS}: mend these first."]
         problems.append(name + problem)
@@ -149,12 +147,12 @@ def _file_problems(archive: zipfile.ZipFile, name: str, check_lines: LineProblem
     yield from check_lines(lines)
 
 
-def _checker(board: Leaderboard, entry: Entry) -> LineProblems:
-    if board.suffix == ".tsv":
-        return lambda lines: _tsv_problems(entry, lines)
-    if entry.layout == "nested":
-        return lambda lines: _nested_problems(entry, lines)
-    return lambda lines: _json_problems(entry, lines)
+def _checker(file: SubmissionFile) -> LineProblems:
+    if file.name.endswith(".tsv"):
+        return lambda lines: _tsv_problems(file, lines)
+    if file.layout == "nested":
+        return lambda lines: _nested_problems(file, lines)
+    return lambda lines: _json_problems(file, lines)
 
 
 class _Ids:
@@ -176,12 +174,12 @@ class _Ids:
         return None
 
 
-def _count_problem(num_rows: int, entry: Entry) -> Iterator[str]:
-    if num_rows != entry.num_rows:
-        yield f" has {num_rows:,} predictions where {entry.num_rows:,} belong: predict the official test set."
+def _count_problem(num_answers: int, file: SubmissionFile) -> Iterator[str]:
+    if num_answers != file.num_answers:
+        yield f" has {num_answers:,} predictions where {file.num_answers:,} belong: predict the official test set."
 
 
-def _tsv_problems(entry: Entry, lines: list[str]) -> Iterator[str]:
+def _tsv_problems(file: SubmissionFile, lines: list[str]) -> Iterator[str]:
     """Yields what is wrong with the lines of a TSV file."""
     if lines[0] != TSV_HEADER:
         yield f", line 1: the header is {lines[0][:60]!r} where {TSV_HEADER!r} belongs."
@@ -197,9 +195,9 @@ def _tsv_problems(entry: Entry, lines: list[str]) -> Iterator[str]:
             yield f", line {line}: index {index[:60]!r} is no whole number: write 0, 1, 2, ..."
         elif problem := ids.problem(int(index)):
             yield f", line {line}: {problem}"
-        if problem := _prediction_problem(entry, prediction):
+        if problem := _prediction_problem(file, prediction):
             yield f", line {line}: {problem}"
-    yield from _count_problem(len(lines) - num_headers, entry)
+    yield from _count_problem(len(lines) - num_headers, file)
 
 
 def _cells(text: str, cells: list[str]) -> str:
@@ -212,13 +210,13 @@ def _cells(text: str, cells: list[str]) -> str:
     )
 
 
-def _prediction_problem(entry: Entry, prediction: str) -> str | None:
+def _prediction_problem(file: SubmissionFile, prediction: str) -> str | None:
     """Returns what is wrong with a cell of a TSV file."""
-    if entry.layout == "number":
+    if file.layout == "number":
         if _DECIMAL.fullmatch(prediction) and float(prediction) <= HIGHEST_NUMBER:
             return None
         return f"prediction {prediction[:60]!r} is no number from 0 to {HIGHEST_NUMBER:g}, such as 3.125."
-    cells = {str(cell): cell for cell in entry.cells.values()}
+    cells = {str(cell): cell for cell in file.cells.values()}
     if prediction in cells:
         return None
     return _label_problem("prediction", repr(prediction[:60]), list(cells), prediction)
@@ -230,24 +228,24 @@ def _label_problem(name: str, shown: str, cells: list[str], given: object) -> st
     return f"{name} {shown} is none of {', '.join(cells)}" + (f": did you mean {hint}?" if hint else ".")
 
 
-def _json_problems(entry: Entry, lines: list[str]) -> Iterator[str]:
+def _json_problems(file: SubmissionFile, lines: list[str]) -> Iterator[str]:
     """Yields what is wrong with the lines of a JSON Lines file."""
     ids = _Ids("idx")
     for line, text in enumerate(lines, start=1):
-        for problem in _row_problems(text, entry, ids):
+        for problem in _row_problems(text, file, ids):
             yield f", line {line}: {problem}"
-    yield from _count_problem(len(lines), entry)
+    yield from _count_problem(len(lines), file)
 
 
-def _row_problems(text: str, entry: Entry, ids: _Ids) -> Iterator[str]:
+def _row_problems(text: str, file: SubmissionFile, ids: _Ids) -> Iterator[str]:
     row = _parse(text)
     if isinstance(row, str):
         yield row
     else:
-        yield from _labelled_problems(row, "the line", entry, ids)
+        yield from _labelled_problems(row, "the line", file, ids)
 
 
-def _labelled_problems(row: Any, what: str, entry: Entry, ids: _Ids) -> Iterator[str]:
+def _labelled_problems(row: Any, what: str, file: SubmissionFile, ids: _Ids) -> Iterator[str]:
     """Yields what is wrong with an object that is to be {"idx": number, "label": label}."""
     if problem := _field_problem(row, what, "idx", "label"):
         yield problem
@@ -255,14 +253,14 @@ def _labelled_problems(row: Any, what: str, entry: Entry, ids: _Ids) -> Iterator
     if problem := _idx_problem(row["idx"], ids):
         yield problem
     label = row["label"]
-    if entry.layout == "text":
+    if file.layout == "text":
         if not isinstance(label, str):
             yield f"label {_shown(label)} is no text: write the entity in quote marks."
-    elif not any(type(label) is type(cell) and label == cell for cell in entry.cells.values()):
-        yield _label_problem("label", _shown(label), [_shown(cell) for cell in entry.cells.values()], label)
+    elif not any(type(label) is type(cell) and label == cell for cell in file.cells.values()):
+        yield _label_problem("label", _shown(label), [_shown(cell) for cell in file.cells.values()], label)
 
 
-def _nested_problems(entry: Entry, lines: list[str]) -> Iterator[str]:
+def _nested_problems(file: SubmissionFile, lines: list[str]) -> Iterator[str]:
     """Yields what is wrong with the lines of MultiRC's file."""
     passages, questions, answers = (
         _Ids("idx of a passage"),
@@ -283,9 +281,9 @@ def _nested_problems(entry: Entry, lines: list[str]) -> Iterator[str]:
                 yield f", line {line}: {problem}"
             num_answers += len(question["answers"])
             for answer in question["answers"]:
-                for problem in _labelled_problems(answer, "an answer", entry, answers):
+                for problem in _labelled_problems(answer, "an answer", file, answers):
                     yield f", line {line}: {problem}"
-    yield from _count_problem(num_answers, entry)
+    yield from _count_problem(num_answers, file)
 
 
 def _passage_problem(row: Any) -> str | None:

@@ -1,30 +1,40 @@
-"""GLUE and SuperGLUE as their leaderboards list them: what is averaged, and how predictions are written for them."""
+"""GLUE and SuperGLUE as their leaderboards have them: what is averaged, and what files of predictions look like.
+
+    CoLA.tsv    index<TAB>prediction       BoolQ.jsonl    {"idx": 0, "label": "true"}
+                0<TAB>1                                   {"idx": 1, "label": "false"}
+
+Source: Wang et al. 2018 and 2019; the sample submissions of gluebenchmark.com and super.gluebenchmark.com.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import Literal
 
-from t5like.tasks import glue, super_glue
-from t5like.tasks.base import NO_CLASS, Answer
+Cell = str | int
+Layout = Literal["label", "number", "text", "nested"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Submission:
-    """A file of predictions for one split.
+class SubmissionFile:
+    """A file of predictions for one split, at the root of the zip.
 
     Attributes:
-      file: its name, at the root of the zip.
+      name: CoLA.tsv, say.
       split: whose examples it answers, each named by its `row_id` and in their order.
-      num_answers: how many there are in the published split. ReCoRD's are queries and MultiRC's are options, which
-        stand nested by passage and question.
-      cell: answer -> what the file says: a text, or in JSON a number. No label at all is written as the first one,
-        because a leaderboard takes nothing else.
+      num_answers: how many there are in the published split. ReCoRD's are queries and MultiRC's are options.
+      layout: what an answer is; `nested` is MultiRC's, whose labels stand in questions in passages.
+      cells: label text -> what the file says for it, in JSON a text or a number; empty for numbers and texts.
+      majority: the label text most frequent where labels are published, of equals the first in the alphabet; of
+        numbers their mean, of texts none.
     """
 
-    file: str
+    name: str
     split: str = "test"
     num_answers: int
-    cell: Callable[[Answer], Any]
+    layout: Layout = "label"
+    cells: Mapping[str, Cell] = dataclasses.field(default_factory=dict)
+    majority: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,92 +42,140 @@ class SuiteTask:
     """A task of a suite.
 
     Attributes:
+      title: as the leaderboard writes it.
       task: its name.
       trained_on: the task whose model answers it, where it has no training data of its own.
       validation: the splits whose scores are averaged into the task's.
-      submissions: its files.
+      files: of its predictions.
       is_averaged: whether it counts in the suite's average, in which all tasks weigh the same.
+      is_majority_by_default: it is answered with its majority class unless someone asks for more. So WNLI, whose
+        training set misleads: models that learn from it do worse.
     """
 
+    title: str
     task: str
     trained_on: str | None = None
     validation: tuple[str, ...] = ("validation",)
-    submissions: tuple[Submission, ...]
+    files: tuple[SubmissionFile, ...]
     is_averaged: bool = True
+    is_majority_by_default: bool = False
 
     @property
     def test_splits(self) -> tuple[str, ...]:
         """The splits that the files answer."""
-        return tuple(submission.split for submission in self.submissions)
+        return tuple(file.split for file in self.files)
 
 
-def one_of(*cells: Any) -> Callable[[Answer], Any]:
-    """Returns what writes class ids: those of a label as its cell, and no label as the first."""
-    return lambda answer: cells[0 if answer == NO_CLASS else answer]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A benchmark of several tasks.
+
+    Attributes:
+      name: what its tasks' names begin with.
+      title: as people write it.
+      tasks: in the order of the leaderboard, those that are not averaged last.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[SuiteTask, ...]
+
+    @property
+    def files(self) -> tuple[SubmissionFile, ...]:
+        """All files of its zip."""
+        return tuple(file for task in self.tasks for file in task.files)
 
 
-def three_decimals(answer: float) -> str:
-    """Returns a number as STS-B's file has it: 3.8 -> '3.800'."""
-    return f"{answer:.3f}"
+_NLI = {text: text for text in ("entailment", "neutral", "contradiction")}
+_TWO_WAY = {text: text for text in ("entailment", "not_entailment")}
+_SMALL = {"False": "false", "True": "true"}
+_CAPITAL = {"False": "False", "True": "True"}
 
 
-def as_it_is(answer: Answer) -> Answer:
-    """Returns an answer that is written as it is."""
-    return answer
+def _numbered(*labels: str) -> dict[str, Cell]:
+    """Returns the cells of labels that are written as 0, 1, ..."""
+    return {label: number for number, label in enumerate(labels)}
 
 
-_LABELS = {task.name: task.labels for task in (*glue.TASKS, *super_glue.TASKS)}
-_NUMBERS = one_of(0, 1)
+def _task(
+    suite: str,
+    name: str,
+    title: str,
+    num_answers: int,
+    cells: Mapping[str, Cell],
+    majority: str,
+    layout: Layout = "label",
+) -> SuiteTask:
+    """Returns a task with a file of its title."""
+    file = SubmissionFile(
+        name=title + (".tsv" if suite == "glue" else ".jsonl"),
+        num_answers=num_answers,
+        layout=layout,
+        cells=cells,
+        majority=majority,
+    )
+    return SuiteTask(title=title, task=f"{suite}/{name}", files=(file,))
 
 
-def _glue(name: str, file: str, num_answers: int, cell: Callable[[Answer], Any]) -> SuiteTask:
-    submission = Submission(file=f"{file}.tsv", num_answers=num_answers, cell=cell)
-    return SuiteTask(task=f"glue/{name}", submissions=(submission,))
+_glue, _super_glue = functools.partial(_task, "glue"), functools.partial(_task, "super_glue")
 
 
-def _super_glue(name: str, file: str, num_answers: int, cell: Callable[[Answer], Any]) -> SuiteTask:
-    submission = Submission(file=f"{file}.jsonl", num_answers=num_answers, cell=cell)
-    return SuiteTask(task=f"super_glue/{name}", submissions=(submission,))
+def _diagnostic(task: SuiteTask, trained_on: str) -> SuiteTask:
+    return dataclasses.replace(task, trained_on=trained_on, validation=(), is_averaged=False)
 
 
-def _diagnostic(entry: SuiteTask, trained_on: str) -> SuiteTask:
-    return dataclasses.replace(entry, trained_on=trained_on, validation=(), is_averaged=False)
-
-
-_MNLI_CELLS = one_of(*_LABELS["glue/mnli"])
-_RTE_CELLS = one_of(*_LABELS["super_glue/rte"])
-
-GLUE = (
-    _glue("cola", "CoLA", 1063, _NUMBERS),
-    _glue("sst2", "SST-2", 1821, _NUMBERS),
-    _glue("mrpc", "MRPC", 1725, _NUMBERS),
-    _glue("stsb", "STS-B", 1379, three_decimals),
-    _glue("qqp", "QQP", 390965, _NUMBERS),
-    SuiteTask(
-        task="glue/mnli",
-        validation=("validation_matched", "validation_mismatched"),
-        submissions=(
-            Submission(file="MNLI-m.tsv", split="test_matched", num_answers=9796, cell=_MNLI_CELLS),
-            Submission(file="MNLI-mm.tsv", split="test_mismatched", num_answers=9847, cell=_MNLI_CELLS),
-        ),
+_MNLI = SuiteTask(
+    title="MNLI",
+    task="glue/mnli",
+    validation=("validation_matched", "validation_mismatched"),
+    files=tuple(
+        SubmissionFile(name=name, split=split, num_answers=num_answers, cells=_NLI, majority="entailment")
+        for name, split, num_answers in (
+            ("MNLI-m.tsv", "test_matched", 9796),
+            ("MNLI-mm.tsv", "test_mismatched", 9847),
+        )
     ),
-    _glue("qnli", "QNLI", 5463, one_of(*_LABELS["glue/qnli"])),
-    _glue("rte", "RTE", 3000, one_of(*_LABELS["glue/rte"])),
-    _glue("wnli", "WNLI", 146, _NUMBERS),
-    _diagnostic(_glue("ax", "AX", 1104, _MNLI_CELLS), "glue/mnli"),
+)
+_WNLI = dataclasses.replace(
+    _glue("wnli", "WNLI", 146, _numbered("not_entailment", "entailment"), "not_entailment"),
+    is_majority_by_default=True,
 )
 
-# BoolQ and WiC want small letters, and WSC wants capitals.
-SUPER_GLUE = (
-    _super_glue("boolq", "BoolQ", 3245, one_of("false", "true")),
-    _super_glue("cb", "CB", 250, one_of(*_LABELS["super_glue/cb"])),
-    _super_glue("copa", "COPA", 500, _NUMBERS),
-    _super_glue("multirc", "MultiRC", 9693, _NUMBERS),
-    _super_glue("record", "ReCoRD", 10000, as_it_is),
-    _super_glue("rte", "RTE", 3000, _RTE_CELLS),
-    _super_glue("wic", "WiC", 1400, one_of("false", "true")),
-    _super_glue("wsc", "WSC", 146, one_of("False", "True")),
-    _diagnostic(_super_glue("axb", "AX-b", 1104, _RTE_CELLS), "super_glue/rte"),
-    _diagnostic(_super_glue("axg", "AX-g", 356, _RTE_CELLS), "super_glue/rte"),
+GLUE = Suite(
+    name="glue",
+    title="GLUE",
+    tasks=(
+        _glue("cola", "CoLA", 1063, _numbered("unacceptable", "acceptable"), "acceptable"),
+        _glue("sst2", "SST-2", 1821, _numbered("negative", "positive"), "positive"),
+        _glue("mrpc", "MRPC", 1725, _numbered("not_equivalent", "equivalent"), "equivalent"),
+        _glue("stsb", "STS-B", 1379, {}, "2.7", layout="number"),
+        _glue("qqp", "QQP", 390_965, _numbered("not_duplicate", "duplicate"), "not_duplicate"),
+        _MNLI,
+        _glue("qnli", "QNLI", 5463, _TWO_WAY, "not_entailment"),
+        _glue("rte", "RTE", 3000, _TWO_WAY, "entailment"),
+        _WNLI,
+        _diagnostic(_glue("ax", "AX", 1104, _NLI, "entailment"), "glue/mnli"),
+    ),
 )
-"""WSC may as well be answered by `super_glue/wsc_referent`, and WNLI by `glue/wnli_referent`: they answer alike."""
+"""WNLI may be answered by `glue/wnli_referent`: that answers alike."""
+
+SUPER_GLUE = Suite(
+    name="super_glue",
+    title="SuperGLUE",
+    tasks=(
+        # BoolQ and WiC want small letters, and WSC wants capitals.
+        _super_glue("boolq", "BoolQ", 3245, _SMALL, "True"),
+        _super_glue("cb", "CB", 250, _NLI, "contradiction"),
+        _super_glue("copa", "COPA", 500, _numbered("choice1", "choice2"), "choice2"),
+        _super_glue("multirc", "MultiRC", 9693, _numbered("False", "True"), "False", layout="nested"),
+        _super_glue("record", "ReCoRD", 10_000, {}, "", layout="text"),
+        _super_glue("rte", "RTE", 3000, _TWO_WAY, "entailment"),
+        _super_glue("wic", "WiC", 1400, _SMALL, "False"),
+        _super_glue("wsc", "WSC", 146, _CAPITAL, "False"),
+        _diagnostic(_super_glue("axb", "AX-b", 1104, _TWO_WAY, "not_entailment"), "super_glue/rte"),
+        _diagnostic(_super_glue("axg", "AX-g", 356, _TWO_WAY, "entailment"), "super_glue/rte"),
+    ),
+)
+"""WSC may as well be answered by `super_glue/wsc_referent`: it answers alike."""
+
+SUITES = (GLUE, SUPER_GLUE)
