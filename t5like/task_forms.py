@@ -161,29 +161,33 @@ class HeadForm:
 
     def rows(self, examples: Sequence[Example]) -> list[Features]:
         """Returns the rows of the head."""
-        if missing := next((example for example in examples if not example.texts), None):
+        return self._ask(examples)[0]
+
+    def _ask(
+        self, examples: Sequence[Example]
+    ) -> tuple[list[Features], Callable[[Sequence[Any]], list[Answer]]]:
+        if missing := next((example for example in examples if not (example.texts or example.choices)), None):
             raise UserError(f"{self._task.name} has no form for encoders alone (example {missing.index}).")
-        features = self._head.rows(examples, self._vocabulary, length=self._length)
+        features, answers = self._head.ask(examples, self._vocabulary, self._length)
         if not self._has_token_types:
             features.pop("encoder_token_types", None)
         num_rows = len(features["encoder_input_tokens"])
         features[EXAMPLE_IDS] = np.arange(num_rows)
-        return [{name: feature[row] for name, feature in features.items()} for row in range(num_rows)]
+        return [
+            {name: feature[row] for name, feature in features.items()} for row in range(num_rows)
+        ], answers
 
     def answerer(self, model: Transformer, examples: Sequence[Example], batching: Batching) -> AnswerAll:
         """Returns what reads the head's logits as answers."""
-        batches = Batches(self.rows(examples), batching)
+        rows, answers = self._ask(examples)
+        batches = Batches(rows, batching)
 
         @jax.jit
         def predict(params: PyTree, batch: dict[str, jax.Array]) -> jax.Array:
             (prediction,) = model.apply({"params": params}, batch, method=Transformer.predictions).values()
             return prediction
 
-        def answer_all(params: PyTree) -> list[Answer]:
-            outputs = batches.each(lambda batch: jax.device_get(predict(params, batch)))
-            return self._head.answers(examples, outputs)
-
-        return answer_all
+        return lambda params: answers(batches.each(lambda batch: jax.device_get(predict(params, batch))))
 
 
 class Batches:

@@ -2,7 +2,7 @@
 
 One example serves every kind of model. An encoder-decoder reads `inputs` and writes `targets`; an encoder with a head
 reads `texts` and gives an answer of the task's kind. What was written is parsed to an answer as well, so that both are
-scored alike.
+scored alike. Where a task has `choice_texts`, an encoder judges the choices of each example one by one instead.
 
     kind      an answer is                          head of an encoder                  for example
     label     a class id, -1 for no label           one logit a label                   entailment
@@ -24,6 +24,7 @@ from t5like.errors import UserError
 
 NO_LABEL = "<unk>"  # the target of an example whose label is not published
 NO_CLASS = -1  # the class of a text that is no label
+NO_NUMBER = -1.0  # the number of a text that is none
 
 Kind = Literal["label", "number", "tags", "span", "text"]
 Answer = Any
@@ -38,10 +39,12 @@ class Example:
       index: its place in the list of its split, from 0.
       inputs: what an encoder-decoder reads.
       targets: what it should write; `NO_LABEL` where that is not published.
-      texts: what an encoder reads, a text or a pair; of `tags` a text of words with single spaces between them.
+      texts: what an encoder reads, a text or a pair; of `tags` a text of words with single spaces between them. Empty:
+        the task has no form for encoders.
       answer: the right one; None where it is not published.
       accepted: of `span` and `text`, all answers that are as good; a span task's empty tuple says: no answer.
       starts: of `span`, at which character of the second text each accepted answer starts.
+      choices: of a task with `choice_texts`, the texts to choose from.
       group: examples with the same group are one to some metrics: the options of a question, the two of a pair.
       row_id: what names it in a file of predictions; None: its index.
     """
@@ -53,6 +56,7 @@ class Example:
     answer: Answer = None
     accepted: tuple[str, ...] = ()
     starts: tuple[int, ...] = ()
+    choices: tuple[str, ...] = ()
     group: Hashable = None
     row_id: Any = None
 
@@ -62,7 +66,7 @@ class Metric:
     """A measure of answers, under the name that reports give it.
 
     Attributes:
-      measure: (examples, their answers) -> a fraction; 1 is perfect.
+      measure: (examples, their answers) -> a fraction; 1 is perfect. See measures.py for the kinds that there are.
       by_group: whether examples of one group count together, so that a resample must draw groups.
     """
 
@@ -95,6 +99,8 @@ class Task:
       read: (split, data_dir or None) -> its examples; called through `load`, which checks the split.
       may_have_no_answer: of `span`, whether an example may have none, so that '' is an answer too.
       parse: (what an encoder-decoder wrote, the example) -> an answer; None: `exact_label` or `as_written`.
+      choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice
+        with one logit; the choice with the largest is its answer. None: an encoder reads `texts` once.
     """
 
     name: str
@@ -105,12 +111,24 @@ class Task:
     may_have_no_answer: bool = False
     read: Callable[[str, pathlib.Path | None], list[Example]] = dataclasses.field(repr=False)
     parse: Callable[[str, Example], Answer] | None = dataclasses.field(default=None, repr=False)
+    choice_texts: Callable[[Example, int], tuple[str, ...]] | None = dataclasses.field(
+        default=None, repr=False
+    )
 
     def parsed(self, text: str, example: Example) -> Answer:
         """Returns the answer that a written text is."""
         if self.parse is not None:
             return self.parse(text, example)
         return (exact_label(self.labels) if self.kind == "label" else as_written)(text, example)
+
+    def choice_answer(self, number: int, example: Example) -> Answer:
+        """Returns the answer that a choice is: its number where the task asks for a label, else its text."""
+        return number if self.kind == "label" else example.choices[number]
+
+    def right_choice(self, example: Example) -> int | None:
+        """Returns the number of the choice that is the right answer, None where none is or it is not published."""
+        answers = [self.choice_answer(number, example) for number in range(len(example.choices))]
+        return answers.index(example.answer) if example.answer in answers else None
 
     def load(self, split: str, data_dir: pathlib.Path | None = None) -> list[Example]:
         """Returns the examples of a split, `index` running from 0.
@@ -128,9 +146,9 @@ class Task:
 
 
 def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) -> dict[str, float]:
-    """Returns every metric of the task in percent; for a task with labels `invalid_rate` too.
+    """Returns every metric of the task in percent; for a task of labels or numbers `invalid_rate` too.
 
-    `invalid_rate` is the percentage of answers that are no label.
+    `invalid_rate` is the percentage of answers that are no label, or no number.
 
     Raises:
       UserError: there is nothing to score, or an example's answer is not published, as in a test split.
@@ -145,8 +163,8 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
             f"{task.name}: the answer to example {hidden.index} is not published: score a split whose answers are."
         )
     scores = {metric.name: 100.0 * metric.measure(examples, answers) for metric in task.metrics}
-    if task.kind == "label":
-        scores["invalid_rate"] = 100.0 * float(np.mean([answer == NO_CLASS for answer in answers]))
+    if (invalid := {"label": NO_CLASS, "number": NO_NUMBER}.get(task.kind)) is not None:
+        scores["invalid_rate"] = 100.0 * float(np.mean([answer == invalid for answer in answers]))
     return scores
 
 

@@ -1,11 +1,13 @@
-"""Metrics of labels and numbers, as fractions; a label that is none is -1."""
+"""Metrics of labels and numbers, as fractions; an answer that is no label is -1."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import collections
+import functools
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from t5like.tasks.base import Answer, Example, Metric
+from t5like.tasks.base import NO_CLASS, Answer, Example, Metric
+from t5like.tasks.measures import ArrayMeasure, OfCounts
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -34,9 +36,30 @@ def binary_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
     """
     import sklearn.metrics  # takes seconds, and most commands score nothing
 
-    is_label = (predictions == 0) | (predictions == 1)
-    counted = np.where(is_label, predictions, 1 - targets)
+    counted = _as_labels(targets, predictions)
     return float(sklearn.metrics.f1_score(targets, counted, zero_division=0.0))
+
+
+def macro_f1(targets: np.ndarray, predictions: np.ndarray, *, num_labels: int) -> float:
+    """Returns the plain mean over labels of the F1 of each against the rest, which is 0 where neither side holds it.
+
+    A prediction that is no label is a miss, and a false alarm to no label. As in SuperGLUE's CB, with three labels:
+
+        targets      [0  0  1  1  2]
+        predictions  [0  1  1 -1  0]    F1 = 1/2, 1/2, 0; their mean 1/3
+
+    Args:
+      targets: [num_examples] label ids from 0.
+      predictions: [num_examples] label ids, -1 for no label.
+      num_labels: of the task, whether they occur or not.
+    """
+    import sklearn.metrics  # as above
+
+    return float(
+        sklearn.metrics.f1_score(
+            targets, predictions, labels=range(num_labels), average="macro", zero_division=0.0
+        )
+    )
 
 
 def matthews_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -50,7 +73,7 @@ def matthews_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
     """
     import sklearn.metrics  # takes seconds, and most commands score nothing
 
-    if len(np.unique(targets)) == 1 or len(np.unique(predictions)) == 1:
+    if _is_constant(targets) or _is_constant(predictions):
         return 0.0
     return float(sklearn.metrics.matthews_corrcoef(targets, predictions))
 
@@ -78,21 +101,92 @@ def spearman_correlation(targets: np.ndarray, predictions: np.ndarray) -> float:
     return float(scipy.stats.spearmanr(targets, predictions).statistic)
 
 
-def of_answers(
-    measure: Callable[[np.ndarray, np.ndarray], float], dtype: Any
-) -> Callable[[Sequence[Example], Sequence[Answer]], float]:
-    """Returns a measure of examples made of one of arrays (targets, predictions), both of a dtype."""
-    return lambda examples, answers: measure(
-        np.array([example.answer for example in examples], dtype), np.array(answers, dtype)
-    )
+def all_right(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
+    """Returns the share of groups whose every answer is right: of MultiRC, questions with all options judged right."""
+    groups = _groups(examples, answers)
+    return float(np.mean([all(example.answer == answer for example, answer in group) for group in groups]))
+
+
+def parity(examples: Sequence[Example], answers: Sequence[Answer]) -> float:
+    """Returns the share of groups whose answers are all the same label, be it right or wrong.
+
+    Of AX-g, pairs that differ in the gender of a pronoun alone. Whoever gives one label to all scores 1, so this means
+    nothing without the accuracy beside it. No label twice is no parity.
+    """
+    given = [{answer for _, answer in group} for group in _groups(examples, answers)]
+    return float(np.mean([len(labels) == 1 and NO_CLASS not in labels for labels in given]))
+
+
+def _groups(examples: Sequence[Example], answers: Sequence[Answer]) -> Iterable[list[tuple[Example, Answer]]]:
+    """Returns the examples with their answers by group, wherever they stand."""
+    groups: dict[Hashable, list[tuple[Example, Answer]]] = collections.defaultdict(list)
+    for example, answer in zip(examples, answers, strict=True):
+        groups[example.group].append((example, answer))
+    return groups.values()
+
+
+def counted_f1(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
+    """Returns `binary_f1` as a function of counts: twice the hits by the positives of both sides."""
+    counted = _as_labels(targets, predictions)
+    hits, positives = (targets == 1) & (counted == 1), targets + counted
+
+    def of_counts(counts: np.ndarray) -> float:
+        num_positives = counts @ positives
+        return float(2 * (counts @ hits) / num_positives) if num_positives else 0.0
+
+    return of_counts
+
+
+def counted_matthews(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
+    """Returns `matthews_correlation` as a function of counts, by the confusion matrix.
+
+    Source: Gorodkin 2004, Comparing two K-category assignments by a K-category correlation coefficient, eq. 8.
+    """
+    labels, numbers = np.unique(np.stack([targets, predictions]), return_inverse=True)
+    num_labels = len(labels)
+    cells = numbers[0] * num_labels + numbers[1]
+
+    def of_counts(counts: np.ndarray) -> float:
+        confusion = np.bincount(cells, counts, num_labels**2).reshape(num_labels, num_labels)
+        of_targets, of_predictions, total = confusion.sum(1), confusion.sum(0), confusion.sum()
+        spread = (total**2 - of_targets @ of_targets) * (total**2 - of_predictions @ of_predictions)
+        covariance = np.trace(confusion) * total - of_targets @ of_predictions
+        return float(covariance / np.sqrt(spread)) if spread else 0.0
+
+    return of_counts
+
+
+def counted_spearman(targets: np.ndarray, predictions: np.ndarray) -> OfCounts:
+    """Returns `spearman_correlation` as a function of counts: values are sorted once, ranks counted each time.
+
+    values [30 10 20 10], counts [1 2 0 1]  ->  ranks [4 2 - 2]: 10 is drawn three times and has ranks 1 to 3.
+    """
+    places = [np.unique(values, return_inverse=True)[1] for values in (targets, predictions)]
+
+    def of_counts(counts: np.ndarray) -> float:
+        ranks = []
+        for place in places:
+            num_drawn = np.bincount(place, counts)
+            ranks.append((np.cumsum(num_drawn) - (num_drawn - 1) / 2)[place])
+        return pearson_correlation(np.repeat(ranks[0], counts), np.repeat(ranks[1], counts))
+
+    return of_counts
+
+
+def _as_labels(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Returns the predictions, what is neither 0 nor 1 turned to the label that the target is not."""
+    return np.where((predictions == 0) | (predictions == 1), predictions, 1 - targets)
 
 
 def _is_constant(values: np.ndarray) -> bool:
-    return len(np.unique(values)) == 1
+    return bool(np.all(values == values[0]))
 
 
-ACCURACY = Metric("accuracy", of_answers(accuracy, np.int64))
-F1 = Metric("f1", of_answers(binary_f1, np.int64))
-MATTHEWS = Metric("matthews_corrcoef", of_answers(matthews_correlation, np.int64))
-PEARSON = Metric("pearson", of_answers(pearson_correlation, np.float64))
-SPEARMAN = Metric("spearman", of_answers(spearman_correlation, np.float64))
+ACCURACY = Metric("accuracy", ArrayMeasure(accuracy, np.int64))
+F1 = Metric("f1", ArrayMeasure(binary_f1, np.int64, counted_f1))
+MACRO_F1_OF_3 = Metric("macro_f1", ArrayMeasure(functools.partial(macro_f1, num_labels=3), np.int64))
+MATTHEWS = Metric("matthews_corrcoef", ArrayMeasure(matthews_correlation, np.int64, counted_matthews))
+PEARSON = Metric("pearson", ArrayMeasure(pearson_correlation, np.float64))
+SPEARMAN = Metric("spearman", ArrayMeasure(spearman_correlation, np.float64, counted_spearman))
+ALL_RIGHT = Metric("exact_match", all_right, by_group=True)
+GENDER_PARITY = Metric("gender_parity", parity, by_group=True)
