@@ -18,7 +18,7 @@ from t5like.data.splits import open_splits
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, unigram_score
-from t5like.finetune import Finetune
+from t5like.finetune import Finetune, columns_of
 from t5like.optim.base import require_positive
 from t5like.pretrain import Pretrain, read_text
 from t5like.samples import pretraining_samples
@@ -100,7 +100,8 @@ def measure_task(
 ) -> tuple[list[Score], list[Sample]]:
     """Returns the scores of a task beside the majority class, and some answers."""
     own = trained_as if isinstance(trained_as, Finetune) else Finetune()
-    task = find_task(config.task or own.task or "")
+    columns = columns_of(own) if config.task in (None, own.task) else None
+    task = find_task(config.task or own.task or "", columns)
     data_dir = config.data_dir or own.data_dir
     examples = task.load(config.split, Path(data_dir) if data_dir else None)[: config.max_examples]
     form = task_form(

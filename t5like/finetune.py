@@ -24,6 +24,7 @@ from t5like.optim.schedules import Linear
 from t5like.task_evaluation import TaskEvaluation, task_scores
 from t5like.task_forms import Answering, Batching, load_for_task, task_form
 from t5like.tasks import find_task
+from t5like.tasks.tables import LabelKind, TableColumns
 from t5like.training import TrainingConfig, check_lengths, place, train
 from t5like.trimming import TrimmedBatches
 
@@ -35,7 +36,13 @@ class Finetune(TrainingConfig):
     """Everything that decides a fine-tuning run; the model comes from `init`."""
 
     task: str | None = None
-    """Which task, as suite/name: glue/sst2, embedded/docstrings, ..."""
+    """Which task: glue/sst2, ner/wnut17, ..., or one of your own: csv:FILE, conll:FOLDER, my_task.py, ..."""
+    text_columns: str = ""
+    """Of a task in a table: the columns of its texts, such as title,body."""
+    label_column: str = ""
+    """Of a task in a table: the column to predict."""
+    label_kind: LabelKind = "label"
+    """Of a task in a table: whether that column holds labels or numbers."""
     init: str | None = None
     """Workdir of the run to start from, or hf:FOLDER of a public model."""
     data_dir: str | None = None
@@ -49,8 +56,12 @@ class Finetune(TrainingConfig):
     """Whether an encoder-decoder writes its answer, or scores each of the task's labels and takes the likeliest."""
     trims_batches: bool = True
     """Leave out the columns of a batch that are padding in every row, but for a multiple of 32; each width is compiled."""
+    max_train_examples: int | None = None
+    """Training examples, the first ones, at most; None: all."""
+    eval_split: str = "validation"
+    """The split that each evaluation answers."""
     max_eval_examples: int | None = None
-    """Validation examples that each evaluation uses, at most; None: all."""
+    """Examples that each evaluation uses, the first ones, at most; None: all."""
 
     # Fields of TrainingConfig with values that suit a small model and a small task. Adafactor's steps are a share of each
     # parameter: AdamW's, which are not, would leave embeddings of norm 1 an entry where they are.
@@ -61,8 +72,9 @@ class Finetune(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_eval_examples is not None:
-            require_positive(self, "max_eval_examples")
+        for name in ("max_train_examples", "max_eval_examples"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
 
 
 def main(argv: list[str]) -> None:
@@ -86,11 +98,11 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
-    task = find_task(config.task)
+    task = find_task(config.task, columns_of(config))
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
-    train_examples = task.load("train", data_dir)
-    examples = task.load("validation", data_dir)[: config.max_eval_examples]
+    train_examples = task.load("train", data_dir)[: config.max_train_examples]
+    examples = task.load(config.eval_split, data_dir)[: config.max_eval_examples]
     if resume_step is None:
         init = load_for_task(config.init, task)
         model, vocabulary = (
@@ -125,6 +137,13 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     )
     scores = task_scores(task, examples, outcome.last_validation(workdir))
     return outcome.conclude(workdir, scores, evaluate.samples())
+
+
+def columns_of(config: Finetune) -> TableColumns:
+    """Returns which columns of a table are meant."""
+    return TableColumns(
+        text_columns=config.text_columns, label_column=config.label_column, label_kind=config.label_kind
+    )
 
 
 if __name__ == "__main__":

@@ -203,14 +203,19 @@ def check_divides(params: PyTree) -> None:
             ) from error
 
 
+def initial_params(placement: Placement, *, seed: int) -> PyTree:
+    """Returns freshly drawn parameters, laid out over the mesh."""
+    draw = jax.jit(
+        lambda key: nn.unbox(init_params(placement.model, key)),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
+    )
+    return draw(jax.random.key(seed))
+
+
 def initial_state(placement: Placement, optimizer: Any, *, seed: int, params: PyTree | None) -> TrainState:
     """Returns the state before the first update, laid out over the mesh; its params are drawn unless given."""
     if params is None:
-        draw = jax.jit(
-            lambda key: nn.unbox(init_params(placement.model, key)),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
-        )
-        params = draw(jax.random.key(seed))
+        params = initial_params(placement, seed=seed)
     abstract = abstract_state(placement, optimizer)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.optimizer)
     step = jax.device_put(jnp.zeros((), jnp.int32), abstract.step.sharding)

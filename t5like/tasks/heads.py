@@ -64,7 +64,7 @@ def head_of(task: Task) -> TaskHead:
     if task.kind == "tags":
         return TaskHead("token_tagging", len(task.labels), functools.partial(_ask_tags, task))
     if task.kind == "span":
-        return TaskHead("span_extraction", 0, _ask_spans)
+        return TaskHead("span_extraction", 0, functools.partial(_ask_spans, task))
     raise UserError(
         f"{task.name} asks for a text that an encoder alone cannot write: give a model with a decoder."
     )
@@ -128,12 +128,11 @@ def _ask_tags(task: Task, examples: Sequence[Example], vocabulary: Vocabulary, l
     return Asked(rows.features, answers)
 
 
-def _ask_spans(examples: Sequence[Example], vocabulary: Vocabulary, length: int) -> Asked:
+def _ask_spans(task: Task, examples: Sequence[Example], vocabulary: Vocabulary, length: int) -> Asked:
     """Asks for the first and last token of the answer in each window of a context."""
     spans = [Span(example.accepted[0], example.starts[0]) if example.starts else None for example in examples]
     questions, contexts = ([example.texts[side] for example in examples] for side in (0, 1))
     rows = AnswerSpans()(questions, contexts, spans, vocabulary, length=length)
-    may_be_none = any(example.answer == "" for example in examples)
     read = AnswerReader()
 
     def answers(outputs: Sequence[np.ndarray]) -> list[Answer]:
@@ -145,7 +144,7 @@ def _ask_spans(examples: Sequence[Example], vocabulary: Vocabulary, length: int)
                 context,
                 [rows.windows[row] for row in own],
                 [outputs[row] for row in own],
-                may_be_none=may_be_none,
+                may_be_none=task.may_have_no_answer,
             )
             for context, own in zip(contexts, of_question, strict=True)
         ]

@@ -48,8 +48,14 @@ def count_entities(examples: Sequence[Example], answers: Sequence[Answer]) -> np
     Args:
       examples: whose answers are tags.
       answers: as many tags for each.
+
+    Raises:
+      ValueError: a sentence has another number of tags than of words.
     """
     from seqeval.scheme import IOB2, Entities  # most commands score nothing
+
+    if any(len(example.answer) != len(tags) for example, tags in zip(examples, answers, strict=True)):
+        raise ValueError("a sentence has another number of tags than of words")
 
     there, answered = (
         [set(of_sentence) for of_sentence in Entities([list(tags) for tags in side], IOB2).entities]
