@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
-    ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
+    ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "suite_results", "suite_table", "report/")),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
     ("devices", ("sharding", "losses")),

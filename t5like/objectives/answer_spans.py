@@ -209,6 +209,6 @@ def _tokens_of(answer: Span | None, spans: np.ndarray) -> tuple[int, int] | None
     """
     if answer is None:
         return None
-    is_part = (spans[:, 1] > answer.start) & (spans[:, 0] < answer.start + len(answer.text))
-    tokens = np.flatnonzero(is_part & (spans[:, 1] > spans[:, 0]))
+    end = answer.start + len(answer.text)
+    tokens = np.flatnonzero(np.minimum(spans[:, 1], end) > np.maximum(spans[:, 0], answer.start))
     return (int(tokens[0]), int(tokens[-1])) if len(tokens) else None

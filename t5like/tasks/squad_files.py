@@ -24,6 +24,7 @@ _SPLITS = {
     "valid": "validation",
     "test": "test",
 }
+_ORDER = ("train", "validation", "test")
 _FILE = re.compile(rf"({'|'.join(_SPLITS)})(?:[-_.](.+))?\.json")
 _IMPOSSIBLE = re.compile(rb'"is_impossible"\s*:\s*true')
 _MAX_SHIFT = 2  # characters; some files that are passed on count them a little differently
@@ -152,7 +153,7 @@ def find_splits(path: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
             f"{folder} holds no train-{version}.json and no dev-{version}.json; its versions are "
             f"{', '.join(filter(None, versions)) or 'without a name'}."
         )
-    return versions[version]
+    return {split: versions[version][split] for split in _ORDER if split in versions[version]}
 
 
 def _files_of(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, str]]:

@@ -80,10 +80,11 @@ def parse_entities(text: str, words: Sequence[str], kinds: Sequence[str]) -> tup
     """Returns the tags in IOB2 that a written text gives a sentence.
 
     A mention is put where its words stand next after the mention before it, or else first in the sentence, on words that
-    no other mention has. What stands nowhere, or is of no kind, is dropped:
+    no other mention has; one that stands nowhere is tried without what follows its last `;`, its last but one and so on.
+    What stands nowhere at all, or is of no kind, is dropped. With the kinds P and L:
 
-        words   Ada   met  Ben Nye        in   Paris        written   person: Ada; person: Ben Nye; place: Bath; Paris
-        tags    B-P   O    B-P I-P        O    O
+        words   Ada met Ben Nye in Paris        written   P: Ada; P: Ben Nye; city: Paris; L: Bath
+        tags    B-P O   B-P I-P O  O
 
     Args:
       text: as `written` writes it, blanks around marks aside; a mention may hold `;` and `:` of its own.
@@ -95,14 +96,23 @@ def parse_entities(text: str, words: Sequence[str], kinds: Sequence[str]) -> tup
     ends = [head.start() for head in heads[1:]] + [len(text)]
     tags, position = [OUTSIDE] * len(words), 0
     for head, end in zip(heads, ends, strict=False):
-        mention = [word for word in text[head.end() : end].split(" ") if word]
-        for start in (*range(position, len(words)), *range(position)):
-            place = slice(start, start + len(mention))
-            if mention and list(words[place]) == mention and set(tags[place]) == {OUTSIDE}:
-                tags[place] = [f"B-{head[1]}", *[f"I-{head[1]}"] * (len(mention) - 1)]
-                position = place.stop
-                break
+        mention = text[head.end() : end]
+        while (place := _next_place(mention, words, tags, position)) is None and ";" in mention:
+            mention = mention.rpartition(";")[0]
+        if place is not None:
+            tags[place] = [f"B-{head[1]}", *[f"I-{head[1]}"] * (place.stop - place.start - 1)]
+            position = place.stop
     return tuple(tags)
+
+
+def _next_place(mention: str, words: Sequence[str], tags: Sequence[str], position: int) -> slice | None:
+    """Returns where the words of a mention stand and are outside, at `position`, after it, or else before it."""
+    wanted = [word for word in mention.split(" ") if word]
+    for start in (*range(position, len(words)), *range(position)):
+        place = slice(start, start + len(wanted))
+        if wanted and list(words[place]) == wanted and set(tags[place]) == {OUTSIDE}:
+            return place
+    return None
 
 
 def conll_task(folder: str) -> Task:
