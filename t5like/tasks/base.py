@@ -38,7 +38,7 @@ class Example:
     Attributes:
       index: its place in the list of its split, from 0.
       inputs: what an encoder-decoder reads.
-      targets: what it should write; `NO_LABEL` where that is not published.
+      targets: what it should write; `NO_LABEL` where that is not published, of GLUE's numbers -1.0, as in T5.
       texts: what an encoder reads, a text or a pair; of `tags` a text of words with single spaces between them. Empty:
         the task has no form for encoders.
       answer: the right one; None where it is not published.
@@ -101,8 +101,8 @@ class Task:
       may_have_no_answer: of `span`, whether an example may have none, so that '' is an answer too.
       parse: (what an encoder-decoder wrote, the example) -> an answer; None: `exact_label` or `as_written`.
       no_number: of `number`, what `parse` gives for a text that is none; the right answers are above it.
-      choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice
-        with one logit; the choice with the largest is its answer. None: an encoder reads `texts` once.
+      choice_texts: (example, number of one of its choices) -> the text or pair by which an encoder judges that choice;
+        the one that is likeliest to be right is its answer. None: an encoder reads `texts` once.
     """
 
     name: str
@@ -127,11 +127,6 @@ class Task:
     def choice_answer(self, number: int, example: Example) -> Answer:
         """Returns the answer that a choice is: its number where the task asks for a label, else its text."""
         return number if self.kind == "label" else example.choices[number]
-
-    def right_choice(self, example: Example) -> int | None:
-        """Returns the number of the choice that is the right answer, None where none is or it is not published."""
-        answers = [self.choice_answer(number, example) for number in range(len(example.choices))]
-        return answers.index(example.answer) if example.answer in answers else None
 
     def load(self, split: str, data_dir: pathlib.Path | None = None) -> list[Example]:
         """Returns the examples of a split, `index` running from 0.

@@ -91,10 +91,15 @@ class GlueFormat:
         )
 
     def read(self, split: str, data_dir: pathlib.Path | None) -> list[Example]:
-        """Returns a split from TSV files under `data_dir`, or from TFDS, which may download it, where it is None."""
+        """Returns a split from TSV files under `data_dir`, or from TFDS, which may download it, where it is None.
+
+        Raises:
+          UserError: the data are missing, empty or broken.
+        """
         if data_dir is None:
             return _read_tfds(self, split)
-        return _read_tsv(self, split, find_file("GLUE", self.folders, [self.files[split]], data_dir))
+        path = find_file("GLUE", self.folders, [self.files[split]], data_dir)
+        return _read_tsv(self, path, is_labelled=not split.startswith("test"))
 
 
 def number_text(number: float) -> str:
@@ -224,7 +229,7 @@ FORMATS = (
     ),
 )
 
-WNLI = FORMATS[-1]
+WNLI = next(form for form in FORMATS if form.name == "wnli")
 
 # GLUE's own zip has the diagnostic set without labels; a second file with them is published beside it.
 _AX = GlueFormat(
@@ -259,18 +264,16 @@ def _read_ax(split: str, data_dir: pathlib.Path | None) -> list[Example]:
     if data_dir is None:
         return _AX.read(split, None)
     path = find_file("GLUE", _AX.folders, ["diagnostic-full.tsv", "diagnostic.tsv"], data_dir)
-    if path.name == "diagnostic.tsv":
-        return _read_tsv(_AX, split, path)
-    return _read_tsv(_AX_WITH_LABELS, "validation", path)
+    is_labelled = path.name == "diagnostic-full.tsv"
+    return _read_tsv(_AX_WITH_LABELS if is_labelled else _AX, path, is_labelled=is_labelled)
 
 
-def _read_tsv(form: GlueFormat, split: str, path: pathlib.Path) -> list[Example]:
+def _read_tsv(form: GlueFormat, path: pathlib.Path, *, is_labelled: bool) -> list[Example]:
     """Returns the examples of an official file in the order of its rows.
 
     Raises:
       UserError: the file is empty or broken; the message names file and line.
     """
-    is_labelled = not split.startswith("test")
     examples: list[Example] = []
     for line, row in _rows(form, path, is_labelled=is_labelled):
         texts = {key: row[column] for key, column in form.texts.items()}
@@ -286,6 +289,11 @@ def _read_tsv(form: GlueFormat, split: str, path: pathlib.Path) -> list[Example]
 
 
 def _answer(form: GlueFormat, cell: str) -> Answer:
+    """Returns the answer that a cell holds.
+
+    Raises:
+      UserError: it holds none.
+    """
     if form.labels:
         if cell not in form.label_cells:
             raise UserError(
@@ -302,6 +310,11 @@ def _answer(form: GlueFormat, cell: str) -> Answer:
 
 
 def _row_id(column: str, row: Mapping[str, str]) -> int:
+    """Returns what names a row of a file without labels.
+
+    Raises:
+      UserError: it is no number.
+    """
     if not (row[column].isascii() and row[column].isdigit()):
         raise UserError(
             f"{column} {row[column]!r} is no number, so predictions cannot name the row: mend the line."

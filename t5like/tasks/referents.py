@@ -10,29 +10,10 @@ from t5like.tasks.base import NO_CLASS, Answer, Example
 from t5like.tasks.text_files import read_lines
 
 _DETERMINERS = frozenset(
-    [
-        "a",
-        "an",
-        "few",
-        "her",
-        "his",
-        "each",
-        "every",
-        "many",
-        "much",
-        "my",
-        "our",
-        "some",
-        "that",
-        "the",
-        "their",
-        "these",
-        "this",
-        "those",
-        "which",
-        "whose",
-        "your",
-    ]
+    (
+        *("a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our"),
+        *("some", "that", "the", "their", "these", "this", "those", "which", "whose", "your"),
+    )
 )
 _DPR_FILE = "DPR/train.c.txt"
 
@@ -60,7 +41,9 @@ def mark_spans(row: Mapping[str, Any]) -> str:
 def mark_pronoun(text: str, pronoun: str, index: int) -> str:
     """Returns a text with stars at the pronoun nearest to word `index`; what follows it in its word stands off.
 
-    Good for him," he said.   him 2   ->   Good for *him* ," he said.
+        Good for him," he said.   him 2   ->   Good for *him* ," he said.
+
+    Source: T5's `wsc_simple` preprocessor. It has two sentences by hand, this one and one whose number is one word off.
     """
     found = _find_span(text, pronoun, index)
     if found is None:
@@ -88,7 +71,7 @@ def referent_of(row: Mapping[str, Any]) -> str:
 def referent_example(index: int, row: Mapping[str, Any]) -> Example:
     """Returns a row of WSC as T5 asks it: the answer is whether the noun is what the pronoun stands for.
 
-    Source: T5's `wsc_simple` preprocessor. It has the pronoun of one sentence by hand, which is one word off.
+    Source: T5's `wsc_simple` preprocessor.
     """
     return Example(
         index=index,

@@ -257,7 +257,6 @@ def test_a_choice_is_its_number_or_its_text():
     example = Example(index=0, inputs="", targets="", answer="b", choices=("a", "b"))
     of_text, of_label = _task((), TOKEN_F1, kind="text"), _task(("first", "second"), ACCURACY)
     assert (of_text.choice_answer(1, example), of_label.choice_answer(1, example)) == ("b", 1)
-    assert (of_text.right_choice(example), of_label.right_choice(example)) == (1, None)
 
 
 def test_tasks_are_found_by_name():

@@ -117,7 +117,7 @@ def _expected(name: str, examples: list[Example], answers: list) -> dict[str, fl
 
 # --- stored predictions
 
-SUITES = [entry.task for entry in (*GLUE, *SUPER_GLUE)]
+SUITES = [entry.task for entry in (*GLUE.tasks, *SUPER_GLUE.tasks)]
 REFERENTS = ["glue/wnli_referent", "super_glue/wsc_referent"]
 OTHER_TEXTS = ["", "<unk>", "Entailment", "true", " True", "entailment.", "3.", "not", "0", "1", "nan", "2.6"]
 

@@ -162,7 +162,6 @@ def test_copa_is_a_choice_between_two(tmp_path):
     assert task.choice_texts(cause, 1) == ("I got wet. What was the cause of this?", "It was dry.")
     assert task.choice_texts(effect, 0) == ("I ate. What happened as a result?", "I slept.")
     assert [task.choice_answer(number, cause) for number in (0, 1)] == [0, 1]
-    assert [task.right_choice(example) for example in (cause, effect)] == [0, 1]
 
 
 def test_a_query_of_record_is_asked_once_an_answer_in_training_and_else_once(tmp_path):
@@ -185,7 +184,6 @@ def test_a_query_of_record_is_asked_once_an_answer_in_training_and_else_once(tmp
         assert (example.group, example.row_id) == ((4, 70), 70)
     assert task.choice_texts(train[0], 2) == ('Bob said: "No." Al left. Eve stayed. Bob paid', "Eve met Al.")
     assert task.choice_answer(2, train[0]) == "Eve"
-    assert [task.right_choice(example) for example in train] == [1, 2, 0]
 
 
 def test_record_without_answers_has_nothing_published(tmp_path):
@@ -194,7 +192,6 @@ def test_record_without_answers_has_nothing_published(tmp_path):
         del query["answers"]
     first, second = _load(write(tmp_path, "record", "test.jsonl", rows), "record", "test")
     assert (first.targets, first.answer, first.accepted) == ("<unk>", None, ())
-    assert find_task("super_glue/record").right_choice(first) is None
     assert (first.row_id, second.row_id) == (70, 71)
 
 
@@ -373,7 +370,9 @@ def test_real_files_have_the_published_rows(folder, name, split):
     elif task.kind == "label":
         assert {example.answer for example in examples} == set(range(len(task.labels)))
     if task.choice_texts and split != "test":
-        assert all(task.right_choice(example) is not None for example in examples)
+        for example in examples:
+            answers = [task.choice_answer(number, example) for number in range(len(example.choices))]
+            assert answers.count(example.answer) == 1
     assert not any(re.search("</?b>|<br>", example.inputs) for example in examples if name == "multirc")
 
 
