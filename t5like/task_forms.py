@@ -114,8 +114,10 @@ class WrittenForm:
         Raises:
           UserError: labels are to be ranked, and the task has none.
         """
-        if answers == "ranked" and task.kind != "label":
-            raise UserError(f"{task.name} has no labels to score; its answers can only be written.")
+        if answers == "ranked" and (task.kind != "label" or task.parse is not None):
+            raise UserError(
+                f"{task.name} is not answered with one of a few labels; its answers can only be written."
+            )
         self._task, self._vocabulary, self._objective, self._answers = task, vocabulary, objective, answers
         self.lengths = {
             "inputs_length": objective.inputs_length,
