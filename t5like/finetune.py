@@ -6,6 +6,7 @@ t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
+from t5like.data.mixture import proportional_shares
 from t5like.data.pipeline import finetuning_batches
 from t5like.entry import run_entry
 from t5like.errors import UserError
@@ -21,9 +23,10 @@ from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
-from t5like.task_evaluation import TaskEvaluation, task_scores
+from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation, together
 from t5like.task_forms import Answering, Batching, load_for_task, task_form
-from t5like.tasks import find_task
+from t5like.tasks import TASKS, find_task
+from t5like.tasks.base import Example, Task
 from t5like.tasks.tables import LabelKind, TableColumns
 from t5like.training import TrainingConfig, check_lengths, place, train
 from t5like.trimming import TrimmedBatches
@@ -36,7 +39,10 @@ class Finetune(TrainingConfig):
     """Everything that decides a fine-tuning run; the model comes from `init`."""
 
     task: str | None = None
-    """Which task: glue/sst2, ner/wnut17, ..., or one of your own: csv:FILE, conll:FOLDER, my_task.py, ..."""
+    """Which task: glue/sst2, ner/wnut17, ..., or one of your own: csv:FILE, conll:FOLDER, my_task.py, ... An
+    encoder-decoder may learn several at once, glue/cola,glue/sst2,..., in proportion to their examples."""
+    task_cap: int | None = None
+    """Of several tasks: examples that count in a task's share of the rows, at most; None: all."""
     text_columns: str = ""
     """Of a task in a table: the columns of its texts, such as title,body."""
     label_column: str = ""
@@ -72,7 +78,7 @@ class Finetune(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_train_examples", "max_eval_examples"):
+        for name in ("task_cap", "max_train_examples", "max_eval_examples"):
             if getattr(self, name) is not None:
                 require_positive(self, name)
 
@@ -98,13 +104,13 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
-    task = find_task(config.task, columns_of(config))
+    tasks = tasks_of(config)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
-    train_examples = task.load("train", data_dir)[: config.max_train_examples]
-    examples = task.load(config.eval_split, data_dir)[: config.max_eval_examples]
+    train_examples = [task.load("train", data_dir)[: config.max_train_examples] for task in tasks]
+    examples = [task.load(config.eval_split, data_dir)[: config.max_eval_examples] for task in tasks]
     if resume_step is None:
-        init = load_for_task(config.init, task)
+        init = load_for_task(config.init, tasks[0])
         model, vocabulary = (
             dataclasses.replace(init.config, dropout_rate=config.dropout_rate),
             init.vocabulary,
@@ -112,13 +118,24 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     else:
         init = None
         model, vocabulary = workdirs.load_description(workdir)
-    form = task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
-    check_lengths(model, COMMAND, **form.lengths)
+    if len(tasks) > 1 and not model.num_decoder_layers:
+        raise UserError(
+            f"{COMMAND}: an encoder alone has a head for one task; name one, or give a model with a decoder."
+        )
+    forms = [
+        task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
+        for task in tasks
+    ]
+    check_lengths(model, COMMAND, **forms[0].lengths)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
     batching = Batching(config.batch_size, placement.batch, config.trims_batches)
-    evaluate = TaskEvaluation(task, examples, form.answerer(placement.model, examples, batching))
+    evaluations = [
+        TaskEvaluation(task, own, form.answerer(placement.model, own, batching))
+        for task, own, form in zip(tasks, examples, forms, strict=True)
+    ]
     batches: BatchIterator = finetuning_batches(
-        [form.rows(train_examples)],
+        [form.rows(own) for form, own in zip(forms, train_examples, strict=True)],
+        shares=proportional_shares([len(own) for own in train_examples], cap=config.task_cap),
         batch_size=config.batch_size,
         seed=config.seed,
         packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
@@ -128,22 +145,45 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         placement,
         TrimmedBatches(batches) if config.trims_batches else batches,
         workdir=workdir,
-        data_sha256=hashlib.sha256(f"{task.name}: {len(train_examples)} examples".encode()).hexdigest(),
+        data_sha256=digest_of(tasks, train_examples),
         resume_step=resume_step,
         vocabulary=vocabulary,
-        evaluators=(Evaluator(config.eval_every_steps, evaluate),),
+        evaluators=(Evaluator(config.eval_every_steps, together(evaluations)),),
         init=init,
-        description=f"fine-tuning {task.name}",
+        description=f"fine-tuning {config.task}",
     )
-    scores = task_scores(task, examples, outcome.last_validation(workdir))
-    return outcome.conclude(workdir, scores, evaluate.samples())
+    metrics = outcome.last_validation(workdir)
+    scores = [
+        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=len(tasks))
+    ]
+    samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
+    return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
 
 
-def columns_of(config: Finetune) -> TableColumns:
-    """Returns which columns of a table are meant."""
-    return TableColumns(
+def tasks_of(config: Finetune) -> list[Task]:
+    """Returns the task of a run, or several whose names have commas between them.
+
+    Raises:
+      UserError: there is no such task.
+    """
+    name = config.task or ""
+    names = name.split(",")
+    if len(names) > 1 and all(part in TASKS for part in names):
+        return [TASKS[part] for part in names]
+    columns = TableColumns(
         text_columns=config.text_columns, label_column=config.label_column, label_kind=config.label_kind
     )
+    return [find_task(name, columns)]
+
+
+def digest_of(tasks: Sequence[Task], examples: Sequence[Sequence[Example]]) -> str:
+    """Returns a sha256 in hex of what is trained on."""
+    digest = hashlib.sha256()
+    for task, own in zip(tasks, examples, strict=True):
+        digest.update(f"{task.name}: {len(own)} examples\n".encode())
+        for example in own:
+            digest.update(repr((example.inputs, example.targets, example.texts, example.answer)).encode())
+    return digest.hexdigest()
 
 
 if __name__ == "__main__":

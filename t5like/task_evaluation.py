@@ -3,7 +3,7 @@
 An evaluation is a function of the parameters, so that the training loop and `t5like evaluate` share it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from t5like.scores import Sample, Score
@@ -35,6 +35,21 @@ class TaskEvaluation:
         scores = score(self._task, self._examples, self.answers)
         return {**scores, TASK_SCORE: task_score(self._task, scores)}
 
+    @property
+    def name(self) -> str:
+        """Of the task."""
+        return self._task.name
+
+    def scores(self, metrics: Mapping[str, Any], *, num_tasks: int = 1) -> list[Score]:
+        """Returns the scores that a row of metrics holds; see `task_scores`.
+
+        Args:
+          num_tasks: how many tasks the row is of; metrics of one among several have its name before theirs.
+        """
+        prefix = "" if num_tasks == 1 else f"{self.name} "
+        own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+        return task_scores(self._task, self._examples, own)
+
     def samples(self) -> list[Sample]:
         """Returns the first few answers of the last call."""
         return [
@@ -45,6 +60,19 @@ class TaskEvaluation:
             )
             for example, answer in zip(self._examples[:NUM_SAMPLES], self.answers, strict=False)
         ]
+
+
+def together(evaluations: Sequence[TaskEvaluation]) -> Callable[[PyTree], dict[str, float]]:
+    """Returns the evaluation of several tasks: their metrics, each with the task's name before it, and their mean."""
+    if len(evaluations) == 1:
+        return evaluations[0]
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        metrics = {evaluation.name: evaluation(params) for evaluation in evaluations}
+        named = {f"{task} {name}": value for task, own in metrics.items() for name, value in own.items()}
+        return {**named, TASK_SCORE: sum(own[TASK_SCORE] for own in metrics.values()) / len(metrics)}
+
+    return evaluate
 
 
 def shown(task: Task, answer: Answer) -> str:

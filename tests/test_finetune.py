@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from t5like.config import CommandLine
+from t5like.data.example_ids import parse_id
 from t5like.errors import UserError
 from t5like.evaluate import Evaluate, evaluate
 from t5like.finetune import Finetune, finetune
@@ -17,8 +18,10 @@ from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
+from t5like.outcome import last_validation
 from t5like.public_model import save_public_model
 from t5like.sharding import AxisRules, MeshShape
+from t5like.task_evaluation import TASK_SCORE
 from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
 from t5like.training import place
@@ -152,6 +155,42 @@ def test_what_an_encoder_cannot_do_is_refused(
     refused = dataclasses.replace(config, task=task, data_dir=str(folder))
     with pytest.raises(UserError, match=message):
         finetune(refused, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(small_finetune: Finetune, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of an encoder-decoder on two tasks at once."""
+    (glue / "CoLA").mkdir()
+    for split, num_rows in (("train", 16), ("dev", 8)):
+        rows = [f"x\t{number % 2}\t\tabc def {number}" for number in range(num_rows)]
+        (glue / "CoLA" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    workdir = tmp_path_factory.mktemp("mixed") / "run"
+    both = dataclasses.replace(small_finetune, task="glue/sst2,glue/cola", data_dir=str(glue))
+    finetune(dataclasses.replace(both, audits_examples=True), workdir)
+    return workdir
+
+
+def test_several_tasks_are_learnt_in_proportion_and_each_is_measured(mixed: Path) -> None:
+    steps = [json.loads(line)["example_ids"] for line in (mixed / "audit.jsonl").read_text().splitlines()]
+    components = np.array([parse_id(number).component for ids in steps for number in np.ravel(ids)])
+    assert np.bincount(components).tolist() == pytest.approx(
+        [64 / 80 * len(components), 16 / 80 * len(components)], abs=2
+    )
+    row = last_validation(mixed)
+    assert row[TASK_SCORE] == pytest.approx((row["glue/sst2 task_score"] + row["glue/cola task_score"]) / 2)
+    now = {
+        score.name: score.value
+        for score in evaluate(Evaluate(init=str(mixed), batch_size=8), CommandLine(None, False))
+    }
+    assert now["glue/cola matthews_corrcoef"] == pytest.approx(row["glue/cola matthews_corrcoef"])
+    one = evaluate(Evaluate(init=str(mixed), task="glue/cola", batch_size=8), CommandLine(None, False))
+    assert one[0].value == now["glue/cola matthews_corrcoef"]
+
+
+def test_an_encoder_learns_one_task_at_a_time(config: Finetune, mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="an encoder alone has a head for one task"):
+        finetune(dataclasses.replace(config, task="glue/sst2,glue/cola"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
