@@ -53,7 +53,7 @@ from t5like.task_forms import Answering, Batching, load_for_task, task_form
 from t5like.tasks import find_task
 from t5like.tasks.base import Answer, Example, Task, constant_answer
 from t5like.tasks.submission import SplitAnswers, write_submission
-from t5like.tasks.submission_check import check_submission
+from t5like.tasks.submission_check import report_submission
 from t5like.tasks.suites import SUITES, Suite, SuiteTask
 from t5like.training import initial_params, place
 from t5like.workdir import load_workdir, read_json, write_json
@@ -139,14 +139,7 @@ def check(argv: Sequence[str]) -> None:
     """
     if len(argv) != 1 or argv[0].startswith("-"):
         raise UserError(f"{COMMAND} check takes the path of one zip.")
-    problems = check_submission(argv[0])
-    for problem in problems:
-        print(problem)
-    if problems:
-        raise UserError(
-            f"{argv[0]} would not be taken: {len(problems)} problem{'s' * (len(problems) > 1)}, see above."
-        )
-    print(f"{argv[0]} is valid.")
+    report_submission(argv[0])
 
 
 def benchmark(suite: Suite, config: Benchmark, workdir: Path) -> SuiteResults:
