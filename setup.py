@@ -36,9 +36,13 @@ setup(
         "protobuf>=5.28",
         "pyarrow>=18",
         "rich>=13",
+        "rouge-score>=0.1.2",
+        "sacrebleu>=2.4,<3",  # per-sentence statistics are had through what its own classes share
         "safetensors>=0.8",  # earlier ones give numpy no bfloat16
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "sentencepiece>=0.2.3",  # earlier ones cannot decode numpy ids
+        "seqeval>=1.2.2",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",
         "tensorstore>=0.1.84",

@@ -13,6 +13,11 @@ alone those that begin with `decoder_`, an encoder-decoder both:
     encoder_target_tokens    [batch, inputs_length]    int32    of an encoder alone: what is under the masks
     encoder_loss_weights     [batch, inputs_length]    float32  of an encoder alone: 1 where the loss counts
     next_sentence_labels     [batch]                   int32    of pairs: 0 if the second text follows the first, 1 if not
+    label_ids                [batch]                   int32    of an encoder with a head: the label of a row,
+    scores                   [batch]                   float32    a number for it,
+    tag_ids                  [batch, inputs_length]    int32      a tag for each token,
+    tag_weights              [batch, inputs_length]    float32    1 where the tag counts,
+    span_ends                [batch, 2]                int32      or the first and the last token of an answer
     example_ids              [batch]                   int64    which examples these rows are; stays on the host
 
 and, where there is a use for them,

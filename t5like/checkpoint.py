@@ -200,15 +200,20 @@ def _shapes(tree: PyTree) -> dict[str, str]:
     }
 
 
-def latest_checkpoint(workdir: Path) -> int | None:
-    """Returns the newest complete step under workdir/checkpoints, None where there is none; writes nothing.
+def checkpoint_steps(workdir: Path) -> tuple[int, ...]:
+    """Returns the complete steps under workdir/checkpoints, in order; writes nothing.
 
     Raises:
       UserError: if there is a file in place of the folder.
     """
     folder = workdir / "checkpoints"
     if not folder.exists():
-        return None
+        return ()
     if not folder.is_dir():
         raise UserError(f"{folder} is damaged: it is a file and not a folder of checkpoints.")
-    return max(ocp.utils.checkpoint_steps(folder), default=None)
+    return tuple(sorted(ocp.utils.checkpoint_steps(folder)))
+
+
+def latest_checkpoint(workdir: Path) -> int | None:
+    """Returns the newest complete step under workdir/checkpoints, None where there is none; see `checkpoint_steps`."""
+    return max(checkpoint_steps(workdir), default=None)

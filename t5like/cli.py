@@ -12,6 +12,7 @@ COMMANDS = {
     "pretrain": "train a model on text",
     "tokenize": "keep the ids of a pretraining run's text, so that it need not make them",
     "finetune": "fine-tune a trained model on a task",
+    "benchmark": "fine-tune on every task of GLUE or SuperGLUE, or check a zip for its leaderboard",
     "evaluate": "measure a trained model on a task or on held-out text",
     "generate": "let a trained model write",
     "ngram": "measure an n-gram model on held-out text, as the floor for a trained one",

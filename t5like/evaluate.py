@@ -17,23 +17,17 @@ from t5like.config import CommandLine, parse_command_line, to_json
 from t5like.data.splits import open_splits
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import (
-    NUM_SAMPLES,
-    Answering,
-    TaskEvaluation,
-    held_out_loss,
-    task_scores,
-    unigram_score,
-)
-from t5like.finetune import Finetune, tokenize
+from t5like.evaluation import held_out_loss, unigram_score
+from t5like.finetune import Finetune, tasks_of
 from t5like.optim.base import require_positive
 from t5like.pretrain import Pretrain, read_text
 from t5like.samples import pretraining_samples
 from t5like.scores import Sample, Score
 from t5like.sharding import AxisRules, MeshShape
-from t5like.tasks import find_task
+from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation
+from t5like.task_forms import Answering, Batching, task_form
 from t5like.trained_model import Init, load_model
-from t5like.training import Placement, place, require_both_stacks
+from t5like.training import Placement, place
 
 COMMAND = "t5like evaluate"
 
@@ -103,24 +97,21 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
 def measure_task(
     config: Evaluate, init: Init, trained_as: object, placement: Placement
 ) -> tuple[list[Score], list[Sample]]:
-    """Returns the scores of a task beside the majority class, and some answers."""
-    require_both_stacks(init.config, COMMAND)
+    """Returns the scores of a task, or of all that the run learnt, beside the majority class, and some answers."""
     own = trained_as if isinstance(trained_as, Finetune) else Finetune()
-    task = find_task(config.task or own.task or "")
-    data_dir = config.data_dir or own.data_dir
-    examples = task.load(config.split, Path(data_dir) if data_dir else None)[: config.max_examples]
-    task_evaluation = TaskEvaluation(
-        placement.model,
-        task,
-        examples,
-        tokenize(examples, own.objective, init.vocabulary),
-        vocabulary=init.vocabulary,
-        batch_size=config.batch_size,
-        sharding=placement.batch,
-        answers=config.answers or own.answers,
-    )
-    metrics = task_evaluation(init.restore(placement.params))
-    return task_scores(task, examples, metrics), task_evaluation.samples[:NUM_SAMPLES]
+    params = init.restore(placement.params)
+    scores: list[Score] = []
+    samples: list[Sample] = []
+    for task in tasks_of(own if config.task is None else dataclasses.replace(own, task=config.task)):
+        data_dir = config.data_dir or own.data_dir
+        examples = task.load(config.split, Path(data_dir) if data_dir else None)[: config.max_examples]
+        answers = config.answers or own.answers
+        form = task_form(task, init.config, init.vocabulary, own.objective, answers=answers, command=COMMAND)
+        batching = Batching(config.batch_size, placement.batch, own.trims_batches)
+        evaluation = TaskEvaluation(task, examples, form.answerer(placement.model, examples, batching))
+        scores += evaluation.scores(evaluation(params))
+        samples += evaluation.samples()
+    return scores, samples[:NUM_SAMPLES]
 
 
 def measure_text(

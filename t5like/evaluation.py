@@ -1,12 +1,11 @@
-"""What is measured of a model: its loss on held-out rows, and its answers to a task.
+"""What is measured of a language model: its loss on held-out rows, beside that of models of counts.
 
-Each evaluation is a function of the parameters, so that the training loop and `t5like evaluate` share it.
+An evaluation is a function of the parameters, so that the training loop and `t5like evaluate` share it.
 """
 
 import collections
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,21 +13,13 @@ from jax.sharding import NamedSharding
 
 from t5like.batch import EXAMPLE_IDS, Features, trained_stack, without_ids
 from t5like.data.pipeline import evaluation_batches
-from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError
-from t5like.generation import Writer, label_scores
 from t5like.losses import LossSums, loss_metrics, summed_losses
 from t5like.models.transformer import Transformer
 from t5like.ngram_model import NgramModel, floor_nats_per_token, sequences_of_rows
-from t5like.objectives.text_to_text import TextToText
-from t5like.scores import Sample, Score
+from t5like.scores import Score
 from t5like.sharding import put_batch
-from t5like.tasks.base import Example, Task, majority_label, score
-
-NUM_SAMPLES = 8
 
 PyTree = Any
-Answering = Literal["written", "ranked"]
 Evaluation = Callable[[PyTree], dict[str, float]]
 
 
@@ -109,110 +100,3 @@ def held_out_loss(
         return {name: float(value) for name, value in loss_metrics(totals).items()}
 
     return evaluate
-
-
-class TaskEvaluation:
-    """The evaluation that answers every example of a task and scores the answers."""
-
-    def __init__(
-        self,
-        model: Transformer,
-        task: Task,
-        examples: Sequence[Example],
-        rows: Sequence[Features],
-        *,
-        vocabulary: Vocabulary,
-        batch_size: int,
-        sharding: NamedSharding,
-        answers: Answering = "written",
-    ):
-        """Compiles nothing yet.
-
-        Args:
-          rows: of the examples, in order.
-          answers: how they are found: the model writes them greedily, or scores each of the task's labels.
-
-        Raises:
-          UserError: labels are to be scored, but the task has none.
-        """
-        self._examples, self._rows, self._task = examples, rows, task
-        self._batch_size, self._sharding = batch_size, sharding
-        max_length = len(rows[0]["decoder_target_tokens"])
-        self._answer: Callable[[PyTree, Any], list[str]]
-        if answers == "ranked":
-            self._prepare, self._answer = _label_ranker(model, task, vocabulary, max_length)
-        else:
-            self._prepare, self._answer = answer_writer(model, vocabulary, max_length)
-        self.samples: list[Sample] = []  # every example of the last call
-
-    def __call__(self, params: PyTree) -> dict[str, float]:
-        predictions: dict[int, str] = {}
-        prepared = self._prepare(params)
-        for batch in evaluation_batches(self._rows, batch_size=self._batch_size):
-            texts = self._answer(prepared, put_batch(without_ids(batch), self._sharding))
-            for example_id, text in zip(batch[EXAMPLE_IDS], texts, strict=True):
-                if example_id >= 0:  # not a row that fills the last batch
-                    predictions[int(example_id)] = text
-        self.samples = [
-            Sample(inputs=e.inputs, targets=e.targets, prediction=predictions[e.index])
-            for e in self._examples
-        ]
-        return score(self._task, [s.targets for s in self.samples], [s.prediction for s in self.samples])
-
-
-def answer_writer(
-    model: Transformer, vocabulary: Vocabulary, max_length: int
-) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
-    """Returns what is done to the parameters once, and what then answers a batch, writing greedily."""
-    writer = Writer(model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length)
-
-    def answer(prepared: PyTree, batch: dict[str, jax.Array]) -> list[str]:
-        return [vocabulary.decode(ids) for ids in jax.device_get(writer(prepared, batch).tokens)[:, 0]]
-
-    return writer.prepare, answer
-
-
-def _label_ranker(
-    model: Transformer, task: Task, vocabulary: Vocabulary, max_length: int
-) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
-    """Returns what is done to the parameters once, and what then answers a batch with the likeliest label."""
-    if not task.labels:
-        raise UserError(f"{task.name} has no labels to score; its answers can only be written.")
-    special_tokens = vocabulary.special_tokens
-    objective = TextToText(inputs_length=1, targets_length=max_length)
-    nothing = np.zeros(0, np.int32)
-    labels = [
-        objective(nothing, ids, special_tokens, 0) for ids in vocabulary.encode_batch(list(task.labels))
-    ]
-    targets = {
-        name: np.stack([row[name] for row in labels]) for name in labels[0] if name.startswith("decoder_")
-    }
-    score_labels = jax.jit(functools.partial(label_scores, model, targets=targets))
-
-    def answer(params: PyTree, batch: dict[str, jax.Array]) -> list[str]:
-        best = np.argmax(jax.device_get(score_labels(params, batch)), axis=1)
-        return [task.labels[label] for label in best]
-
-    return lambda params: params, answer
-
-
-def task_scores(task: Task, examples: Sequence[Example], metrics: Mapping[str, float]) -> list[Score]:
-    """Returns the task's metrics beside what answering the majority label always would have scored."""
-    scores = []
-    baselines: dict[str, float] = {}
-    if task.labels:
-        targets = [example.targets for example in examples]
-        baselines = score(task, targets, [majority_label(examples)] * len(examples))
-        scores = [
-            Score(name="invalid answers", value=metrics["invalid_rate"], unit="%", higher_is_better=False)
-        ]
-    return [
-        Score(
-            name=f"{task.name} {metric.name}",
-            value=metrics[metric.name],
-            unit="%",
-            baseline=baselines.get(metric.name),
-            baseline_name="majority class" if task.labels else None,
-        )
-        for metric in task.metrics
-    ] + scores

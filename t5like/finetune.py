@@ -1,4 +1,4 @@
-"""Entry point: fine-tune a pretrained model on a task, text to text.
+"""Entry point: fine-tune a pretrained model on a task: an encoder-decoder text to text, an encoder with a head.
 
 t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs/books --workdir runs/sst2
 """
@@ -12,23 +12,24 @@ from typing import Any
 
 from t5like import outcome
 from t5like import workdir as workdirs
-from t5like.batch import Features
 from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
+from t5like.data.mixture import proportional_shares
 from t5like.data.pipeline import finetuning_batches
-from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.evaluation import NUM_SAMPLES, Answering, TaskEvaluation, task_scores
-from t5like.loop import Evaluator
+from t5like.loop import BatchIterator, Evaluator
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
-from t5like.tasks import find_task
-from t5like.tasks.base import Example
-from t5like.trained_model import load_model
-from t5like.training import TrainingConfig, check_lengths, place, require_both_stacks, train
+from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation, together
+from t5like.task_forms import Answering, Batching, load_for_task, task_form
+from t5like.tasks import TASKS, find_task
+from t5like.tasks.base import Example, Task
+from t5like.tasks.tables import LabelKind, TableColumns
+from t5like.training import TrainingConfig, check_lengths, place, train
+from t5like.trimming import TrimmedBatches
 
 COMMAND = "t5like finetune"
 
@@ -38,19 +39,35 @@ class Finetune(TrainingConfig):
     """Everything that decides a fine-tuning run; the model comes from `init`."""
 
     task: str | None = None
-    """Which task, as suite/name: glue/sst2, embedded/docstrings, ..."""
+    """Which task: glue/sst2, ner/wnut17, ..., or one of your own: csv:FILE, conll:FOLDER, my_task.py, ... An
+    encoder-decoder may learn several at once, glue/cola,glue/sst2,..., in proportion to their examples."""
+    task_cap: int | None = None
+    """Of several tasks: examples that count in a task's share of the rows, at most; None: all."""
+    text_columns: str = ""
+    """Of a task in a table: the columns of its texts, such as title,body."""
+    label_column: str = ""
+    """Of a task in a table: the column to predict."""
+    label_kind: LabelKind = "label"
+    """Of a task in a table: whether that column holds labels or numbers."""
     init: str | None = None
     """Workdir of the run to start from, or hf:FOLDER of a public model."""
     data_dir: str | None = None
     """Folder of the task's official files; None takes them from TFDS, or from where the task itself says."""
     objective: TextToText = TextToText(inputs_length=128, targets_length=16)
+    """Lengths of the rows; an encoder has inputs alone."""
     packs_rows: bool = False
     """Put several examples in a row, as far as they fit."""
     dropout_rate: float = 0.1
     answers: Answering = "written"
-    """Whether the model writes its answer to an example, or scores each of the task's labels and takes the likeliest."""
+    """Whether an encoder-decoder writes its answer, or scores each of the task's labels and takes the likeliest."""
+    trims_batches: bool = True
+    """Leave out the columns of a batch that are padding in every row, but for a multiple of 32; each width is compiled."""
+    max_train_examples: int | None = None
+    """Training examples, the first ones, at most; None: all."""
+    eval_split: str = "validation"
+    """The split that each evaluation answers."""
     max_eval_examples: int | None = None
-    """Validation examples that each evaluation uses, at most; None: all."""
+    """Examples that each evaluation uses, the first ones, at most; None: all."""
 
     # Fields of TrainingConfig with values that suit a small model and a small task. Adafactor's steps are a share of each
     # parameter: AdamW's, which are not, would leave embeddings of norm 1 an entry where they are.
@@ -61,8 +78,9 @@ class Finetune(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_eval_examples is not None:
-            require_positive(self, "max_eval_examples")
+        for name in ("task_cap", "max_train_examples", "max_eval_examples"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
 
 
 def main(argv: list[str]) -> None:
@@ -86,64 +104,86 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
-    task = find_task(config.task)
+    tasks = tasks_of(config)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
-    init = load_model(config.init) if resume_step is None else None
-    train_examples = task.load("train", data_dir)
-    examples = task.load("validation", data_dir)[: config.max_eval_examples]
-    if init is None:
-        model, vocabulary = workdirs.load_description(workdir)
+    train_examples = [task.load("train", data_dir)[: config.max_train_examples] for task in tasks]
+    examples = [task.load(config.eval_split, data_dir)[: config.max_eval_examples] for task in tasks]
+    if resume_step is None:
+        init = load_for_task(config.init, tasks[0])
+        model, vocabulary = (
+            dataclasses.replace(init.config, dropout_rate=config.dropout_rate),
+            init.vocabulary,
+        )
     else:
-        model = dataclasses.replace(init.config, dropout_rate=config.dropout_rate)
-        vocabulary = init.vocabulary
-    require_both_stacks(model, COMMAND)
-    lengths = {
-        "inputs_length": config.objective.inputs_length,
-        "targets_length": config.objective.targets_length,
-    }
-    check_lengths(model, COMMAND, **lengths)
+        init = None
+        model, vocabulary = workdirs.load_description(workdir)
+    if len(tasks) > 1 and not model.num_decoder_layers:
+        raise UserError(
+            f"{COMMAND}: an encoder alone has a head for one task; name one, or give a model with a decoder."
+        )
+    forms = [
+        task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
+        for task in tasks
+    ]
+    check_lengths(model, COMMAND, **forms[0].lengths)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
-
-    evaluate = TaskEvaluation(
-        placement.model,
-        task,
-        examples,
-        tokenize(examples, config.objective, vocabulary),
-        vocabulary=vocabulary,
+    batching = Batching(config.batch_size, placement.batch, config.trims_batches)
+    evaluations = [
+        TaskEvaluation(task, own, form.answerer(placement.model, own, batching))
+        for task, own, form in zip(tasks, examples, forms, strict=True)
+    ]
+    batches: BatchIterator = finetuning_batches(
+        [form.rows(own) for form, own in zip(forms, train_examples, strict=True)],
+        shares=proportional_shares([len(own) for own in train_examples], cap=config.task_cap),
         batch_size=config.batch_size,
-        sharding=placement.batch,
-        answers=config.answers,
+        seed=config.seed,
+        packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
     )
     train(
         config,
         placement,
-        finetuning_batches(
-            [tokenize(train_examples, config.objective, vocabulary)],
-            batch_size=config.batch_size,
-            seed=config.seed,
-            packing=Packing(vocabulary.pad_id) if config.packs_rows else None,
-        ),
+        TrimmedBatches(batches) if config.trims_batches else batches,
         workdir=workdir,
-        data_sha256=hashlib.sha256(f"{task.name}: {len(train_examples)} examples".encode()).hexdigest(),
+        data_sha256=digest_of(tasks, train_examples),
         resume_step=resume_step,
         vocabulary=vocabulary,
-        evaluators=(Evaluator(config.eval_every_steps, evaluate),),
+        evaluators=(Evaluator(config.eval_every_steps, together(evaluations)),),
         init=init,
-        description=f"fine-tuning {task.name}",
+        description=f"fine-tuning {config.task}",
     )
-    scores = task_scores(task, examples, outcome.last_validation(workdir))
-    return outcome.conclude(workdir, scores, evaluate.samples[:NUM_SAMPLES])
-
-
-def tokenize(examples: Sequence[Example], objective: TextToText, vocabulary: Vocabulary) -> list[Features]:
-    """Returns the rows of all examples, in order."""
-    inputs = vocabulary.encode_batch([example.inputs for example in examples])
-    targets = vocabulary.encode_batch([example.targets for example in examples])
-    return [
-        objective(i, t, vocabulary.special_tokens, example.index)
-        for i, t, example in zip(inputs, targets, examples, strict=True)
+    metrics = outcome.last_validation(workdir)
+    scores = [
+        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=len(tasks))
     ]
+    samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
+    return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
+
+
+def tasks_of(config: Finetune) -> list[Task]:
+    """Returns the task of a run, or several whose names have commas between them.
+
+    Raises:
+      UserError: there is no such task.
+    """
+    name = config.task or ""
+    names = name.split(",")
+    if len(names) > 1 and all(part in TASKS for part in names):
+        return [TASKS[part] for part in names]
+    columns = TableColumns(
+        text_columns=config.text_columns, label_column=config.label_column, label_kind=config.label_kind
+    )
+    return [find_task(name, columns)]
+
+
+def digest_of(tasks: Sequence[Task], examples: Sequence[Sequence[Example]]) -> str:
+    """Returns a sha256 in hex of what is trained on."""
+    digest = hashlib.sha256()
+    for task, own in zip(tasks, examples, strict=True):
+        digest.update(f"{task.name}: {len(own)} examples\n".encode())
+        for example in own:
+            digest.update(repr((example.inputs, example.targets, example.texts, example.answer)).encode())
+    return digest.hexdigest()
 
 
 if __name__ == "__main__":

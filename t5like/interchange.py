@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.errors import UserError
 from t5like.families.base import Family, PublicTensor
@@ -205,7 +207,9 @@ def import_params(
       seed: of the arrays that the plan initialises.
     """
     read = _reader(source)
-    drawn = _draw(plan, model, abstract_params, seed)
+    sources = {path for path, _ in plan.sources}
+    loaded = [path for path, _ in flatten(abstract_params) if place_of(path)[0] in sources]
+    drawn = draw_others(model, abstract_params, loaded, seed=seed)
 
     def build(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         if path in drawn:
@@ -221,6 +225,41 @@ def import_params(
     return jax.tree.unflatten(
         structure, [build(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
     )
+
+
+def with_new_head(
+    config: TransformerConfig,
+    abstract_params: PyTree,
+    restore: Callable[[PyTree], PyTree],
+    saved: TransformerConfig,
+    *,
+    seed: int,
+) -> PyTree:
+    """Returns the parameters of a model that has all but its head from another one.
+
+    Args:
+      config: of the model.
+      abstract_params: shape and sharding of each of its parameters.
+      restore: from shapes and shardings to the parameters of the other one.
+      saved: the config of the other one.
+      seed: of the head.
+    """
+    wanted = dict(flatten(abstract_params))
+    everywhere = NamedSharding(next(iter(wanted.values())).sharding.mesh, PartitionSpec())
+    boxed = jax.eval_shape(functools.partial(init_params, Transformer(saved)), jax.random.key(0))
+
+    def as_wanted(path: str, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        is_shared = path in wanted and wanted[path].shape == leaf.shape
+        sharding = wanted[path].sharding if is_shared else everywhere
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    leaves, structure = jax.tree.flatten(nn.unbox(boxed))
+    paths = [path for path, _ in flatten(boxed)]
+    abstract = [as_wanted(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+    restored = dict(flatten(restore(jax.tree.unflatten(structure, abstract))))
+    shared = {p: leaf for p, leaf in restored.items() if p in wanted and wanted[p].shape == leaf.shape}
+    known = shared | draw_others(Transformer(config), abstract_params, shared, seed=seed)
+    return jax.tree.unflatten(jax.tree.structure(abstract_params), [known[path] for path in wanted])
 
 
 def _parts(path: str, array: np.ndarray) -> Iterator[tuple[Place, np.ndarray]]:
@@ -245,13 +284,17 @@ def our_part(tensor: PublicTensor, path: str, public: np.ndarray, width: int) ->
     return array[..., start : start + width]
 
 
-def _draw(plan: Plan, model: Transformer, abstract_params: PyTree, seed: int) -> dict[str, jax.Array]:
-    """Returns new values, by path, of the parameters that the plan does not load."""
-    loaded = {path for path, _ in plan.sources}
-    new = [path for path, _ in flatten(abstract_params) if place_of(path)[0] not in loaded]
-    if not new:
+def draw_others(
+    model: Transformer, abstract_params: PyTree, loaded: Collection[str], *, seed: int
+) -> dict[str, jax.Array]:
+    """Returns new values, by path, of the parameters that are not loaded.
+
+    Args:
+      loaded: paths.
+    """
+    shardings = {path: leaf.sharding for path, leaf in flatten(abstract_params) if path not in loaded}
+    if not shardings:
         return {}
-    shardings = {path: leaf.sharding for path, leaf in flatten(abstract_params) if path in new}
 
     @functools.partial(jax.jit, out_shardings=shardings)
     def draw(key: jax.Array) -> dict[str, jax.Array]:

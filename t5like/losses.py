@@ -13,20 +13,30 @@ import jax.numpy as jnp
 from t5like.batch import trained_stack
 
 TOKEN, NEXT_SENTENCE = "token", "next_sentence"
-"""What may be predicted: the tokens of a row, and whether the second text of a pair follows the first."""
+"""What language models predict: the tokens of a row, and whether the second text of a pair follows the first."""
+LABEL, SCORE, TAG, SPAN = "label", "score", "tag", "span"
+"""What the other heads predict: of a row its label or a number, of a token its tag, of an answer its two ends."""
+
+
+_OF_ROWS = {
+    NEXT_SENTENCE: "next_sentence_labels",
+    LABEL: "label_ids",
+    SCORE: "scores",
+    SPAN: "span_ends",
+}
 
 
 class Targets(NamedTuple):
-    """What a batch asks for, [batch, length] or [batch]."""
+    """What a batch asks for, [batch, length] or [batch]; of the ends of an answer [batch, 2]."""
 
-    ids: jax.Array  # int32
+    ids: jax.Array  # int32; of a number to predict float32
     weights: jax.Array  # float32, 0 where nothing is asked
 
 
 class LossSums(NamedTuple):
     """Sums over the tokens or rows of a batch, scalars float32; divide each by `weight` once."""
 
-    cross_entropy: jax.Array  # nats
+    cross_entropy: jax.Array  # nats; of a number to predict, its squared error
     z_loss: jax.Array
     num_correct: jax.Array  # weighted count of those whose own logit is the largest
     weight: jax.Array
@@ -38,20 +48,27 @@ class LossSums(NamedTuple):
 
 
 def targets_of(batch: Mapping[str, jax.Array]) -> dict[str, Targets]:
-    """Returns what is to be predicted from a batch: by name, tokens and where there are pairs their order.
+    """Returns what is to be predicted from a batch, by name, as its features say.
 
-    A pair counts once, whatever its length; a row of padding alone, the filling of a last batch, for nothing.
+    A row counts once, whatever its length; a row of padding alone, the filling of a last batch, for nothing.
     """
     stack = trained_stack(batch)
-    targets = {TOKEN: Targets(batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"])}
-    if "next_sentence_labels" in batch:
-        is_pair = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1)
-        targets[NEXT_SENTENCE] = Targets(batch["next_sentence_labels"], is_pair.astype(jnp.float32))
+    targets = {}
+    if f"{stack}_target_tokens" in batch:
+        targets[TOKEN] = Targets(batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"])
+    if "tag_ids" in batch:
+        targets[TAG] = Targets(batch["tag_ids"], batch["tag_weights"])
+    for name, feature in _OF_ROWS.items():
+        if feature in batch:
+            ids = batch[feature]
+            is_row = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1).astype(jnp.float32)
+            is_row = is_row.reshape(is_row.shape + (1,) * (ids.ndim - is_row.ndim))
+            targets[name] = Targets(ids, jnp.broadcast_to(is_row, ids.shape))
     return targets
 
 
 def target_weights(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns by name how much there is to predict from a batch: tokens, pairs; what mean losses are divided by."""
+    """Returns by name how much there is to predict from a batch: tokens, rows; what mean losses are divided by."""
     return {name: jnp.sum(targets.weights) for name, targets in targets_of(batch).items()}
 
 
@@ -74,13 +91,17 @@ def summed_losses(
     """
     losses = {}
     for name, (ids, weights) in targets_of(batch).items():
+        if name == SCORE:
+            losses[name] = squared_error(logits[name], ids, weights)
+            continue
         settings = {"z_loss": z_loss, "label_smoothing": label_smoothing} if name == TOKEN else {}
         losses[name] = token_cross_entropy(logits[name], ids, weights, **settings)
     return losses
 
 
 def loss_metrics(losses: Mapping[str, LossSums]) -> dict[str, jax.Array]:
-    """Returns the means that are logged and reported: nats and share of right predictions; 0 where nothing is asked.
+    """Returns the means that are logged and reported: nats and share of right predictions, or of a number to predict the
+    squared error; 0 where nothing is asked.
 
     Args:
       losses: by name; of jax or of numpy, which stays float64.
@@ -88,6 +109,9 @@ def loss_metrics(losses: Mapping[str, LossSums]) -> dict[str, jax.Array]:
     metrics = {}
     for name, loss in losses.items():
         weight = divisor(loss.weight)
+        if name == SCORE:
+            metrics["squared_error"] = loss.cross_entropy / weight
+            continue
         metrics["nats_per_token" if name == TOKEN else f"{name}_nats"] = loss.cross_entropy / weight
         metrics[f"{name}_accuracy"] = loss.num_correct / weight
     return metrics
@@ -119,6 +143,13 @@ def token_cross_entropy(
         num_correct=jnp.sum(target_is_best * weights),
         weight=jnp.sum(weights),
     )
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array, weights: jax.Array) -> LossSums:
+    """Returns the weighted sum of squared errors, all arguments [batch] float32; no prediction counts as right."""
+    errors = jnp.sum(jnp.square(predictions - targets) * weights)
+    zero = jnp.zeros((), jnp.float32)
+    return LossSums(cross_entropy=errors, z_loss=zero, num_correct=zero, weight=jnp.sum(weights))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

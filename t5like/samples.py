@@ -10,11 +10,12 @@ from jax.sharding import NamedSharding
 from t5like.batch import Features, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
-from t5like.evaluation import NUM_SAMPLES, answer_writer
 from t5like.generation import Writer, prompt_rows
 from t5like.models.transformer import Transformer
 from t5like.scores import Sample
 from t5like.sharding import put_batch
+from t5like.task_evaluation import NUM_SAMPLES
+from t5like.task_forms import answer_writer
 
 PyTree = Any
 

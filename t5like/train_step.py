@@ -38,7 +38,8 @@ def train_step(
     """Returns the next state and the metrics of this update, scalars float32.
 
     What is minimised is the mean loss of the target tokens or, with `loss_normalizing_factor`, their sum divided by
-    that (233,472 for checkpoints of the original T5 code); and beside it, of pairs of texts, the mean loss over pairs.
+    that (233,472 for checkpoints of the original T5 code); and beside it, of pairs of texts, the mean loss over pairs; or
+    the mean loss of what another head predicts.
     """
     # The key is a function of the step alone: a resumed run draws what a straight one would have.
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -54,13 +55,14 @@ def train_step(
     metrics = {
         "loss": total_loss(losses, normalizers),
         **loss_metrics(losses),
-        "z_loss": losses[TOKEN].z_loss / divisor(losses[TOKEN].weight),
         "learning_rate": learning_rate(state.step),
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),
-        "target_tokens": losses[TOKEN].weight,
         "real_tokens": real_tokens(batch),
     }
+    if TOKEN in losses:
+        metrics["z_loss"] = losses[TOKEN].z_loss / divisor(losses[TOKEN].weight)
+        metrics["target_tokens"] = losses[TOKEN].weight
     return TrainState(state.step + 1, params, optimizer_state), metrics
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from t5like.errors import UserError
+from t5like.models.config import Head
 from t5like.public_model import PublicModel, load_public_model
 from t5like.workdir import TrainedModel, load_workdir
 
@@ -13,25 +14,31 @@ PUBLIC_PREFIX = "hf:"
 ZERO_BIAS = "final_logits_bias"  # of BART: zeros where a checkpoint leaves it out
 
 
-def load_model(init: str) -> Init:
+def load_model(init: str, *, encoder_head: Head | None = None, num_labels: int = 0) -> Init:
     """Returns the newest model of a workdir, or with `hf:` before it the one in a folder of Hugging Face's layout.
+
+    Args:
+      encoder_head: what an encoder alone is to be used for, drawn anew where it has another head; None, and other
+        models, keep their own.
+      num_labels: labels of such a head.
 
     Raises:
       UserError: there is none, or its files are damaged or do not fit.
     """
-    if init.startswith(PUBLIC_PREFIX):
-        # The shell leaves a tilde after a colon alone.
-        folder = Path(init.removeprefix(PUBLIC_PREFIX)).expanduser()
-        model = load_public_model(folder)
-        drawn = [
-            line.public
-            for line in model.plan.lines
-            if line.fate == "initialised" and line.public != ZERO_BIAS
-        ]
-        if drawn:
-            raise UserError(
-                f"{folder} lacks {drawn[0]}, without which its {model.config.head} would say what chance has it say; "
-                "t5like convert draws it anew, for training."
-            )
-        return model
-    return load_workdir(Path(init))
+    if not init.startswith(PUBLIC_PREFIX):
+        workdir = load_workdir(Path(init))
+        return workdir if workdir.config.num_decoder_layers else workdir.with_head(encoder_head, num_labels)
+    # The shell leaves a tilde after a colon alone.
+    folder = Path(init.removeprefix(PUBLIC_PREFIX)).expanduser()
+    model = load_public_model(folder)
+    if encoder_head is not None and not model.config.num_decoder_layers:
+        return load_public_model(folder, head=encoder_head, num_labels=num_labels)
+    drawn = [
+        line.public for line in model.plan.lines if line.fate == "initialised" and line.public != ZERO_BIAS
+    ]
+    if drawn:
+        raise UserError(
+            f"{folder} lacks {drawn[0]}, without which its {model.config.head} would say what chance has it say; "
+            "t5like convert draws it anew, for training."
+        )
+    return model

@@ -93,21 +93,6 @@ class TrainingConfig:
             )
 
 
-def require_both_stacks(model: TransformerConfig, command: str) -> None:
-    """Returns if the model reads with an encoder and writes with a decoder.
-
-    Raises:
-      UserError: it is one stack alone, or has another head than a language model's.
-    """
-    if not (model.num_encoder_layers and model.num_decoder_layers):
-        has = "an encoder" if model.num_encoder_layers else "a decoder"
-        raise UserError(
-            f"{command} is for text to text, with an encoder and a decoder; this model is {has} alone."
-        )
-    if model.head != "language_model":
-        raise UserError(f"{command} is for language models, but this model has the head {model.head}.")
-
-
 def check_stacks(model: TransformerConfig, objective: Objective, command: str) -> None:
     """Returns if a model can learn from the rows of an objective.
 
@@ -218,14 +203,19 @@ def check_divides(params: PyTree) -> None:
             ) from error
 
 
+def initial_params(placement: Placement, *, seed: int) -> PyTree:
+    """Returns freshly drawn parameters, laid out over the mesh."""
+    draw = jax.jit(
+        lambda key: nn.unbox(init_params(placement.model, key)),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
+    )
+    return draw(jax.random.key(seed))
+
+
 def initial_state(placement: Placement, optimizer: Any, *, seed: int, params: PyTree | None) -> TrainState:
     """Returns the state before the first update, laid out over the mesh; its params are drawn unless given."""
     if params is None:
-        draw = jax.jit(
-            lambda key: nn.unbox(init_params(placement.model, key)),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
-        )
-        params = draw(jax.random.key(seed))
+        params = initial_params(placement, seed=seed)
     abstract = abstract_state(placement, optimizer)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.optimizer)
     step = jax.device_put(jnp.zeros((), jnp.int32), abstract.step.sharding)
@@ -307,7 +297,7 @@ def train(
         if resume_step is not None:  # 1
             state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
         else:  # 2, 3
-            params = None if init is None else init.restore(placement.params)
+            params = None if init is None else init.restore(placement.params, seed=config.seed)
             state = initial_state(placement, optimizer, seed=config.seed, params=params)
         earlier_seconds = logged_seconds(workdir, resume_step)
         workdirs.create(workdir, config, placement.model.config, vocabulary)

@@ -11,6 +11,7 @@ evaluation.json, samples.json, run.json, report.html   see t5like.report
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -23,7 +24,8 @@ from t5like import config as configs
 from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
-from t5like.models.config import TransformerConfig
+from t5like.interchange import with_new_head
+from t5like.models.config import Head, TransformerConfig
 
 # What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`, and
 # ids are the same with a token store as without.
@@ -175,23 +177,42 @@ def load_description(workdir: Path) -> tuple[TransformerConfig, Vocabulary]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model as a workdir holds it; `restore` reads its parameters."""
+    """A model as a workdir holds it, perhaps to be given another head; `restore` reads its parameters."""
 
     workdir: Path
     config: TransformerConfig
     vocabulary: Vocabulary
     step: int
+    saved: TransformerConfig
+    """The config it has in the workdir; another head than this one's is drawn anew."""
 
     @property
     def origin(self) -> str:
         """What messages call it."""
         return str(self.workdir)
 
-    def restore(self, abstract_params: Any) -> Any:
-        """Returns the parameters, laid out as `abstract_params` says."""
+    def with_head(self, head: Head | None, num_labels: int) -> "TrainedModel":
+        """Returns the model with another head, or with its own where that is the same or None is given."""
+        if head is None or (head, num_labels) == (self.config.head, self.config.num_labels):
+            return self
+        config = dataclasses.replace(
+            self.config, head=head, num_labels=num_labels, predicts_next_sentence=False
+        )
+        return dataclasses.replace(self, config=config)
+
+    def restore(self, abstract_params: Any, *, seed: int = 0) -> Any:
+        """Returns the parameters, laid out as `abstract_params` says; a new head is drawn from the seed."""
         folder = self.workdir / "checkpoints"
         with contextlib.closing(Checkpoints(folder, is_read_only=True)) as checkpoints:
-            return checkpoints.restore_params(self.step, abstract_params)
+            if self.config == self.saved:
+                return checkpoints.restore_params(self.step, abstract_params)
+            return with_new_head(
+                self.config,
+                abstract_params,
+                functools.partial(checkpoints.restore_params, self.step),
+                self.saved,
+                seed=seed,
+            )
 
 
 def is_workdir(folder: Path) -> bool:
@@ -228,8 +249,11 @@ def _umask() -> int:
     return umask
 
 
-def load_workdir(workdir: Path) -> TrainedModel:
-    """Returns the newest model of a workdir.
+def load_workdir(workdir: Path, *, step: int | None = None) -> TrainedModel:
+    """Returns the model of a workdir.
+
+    Args:
+      step: of the checkpoint; None takes the newest.
 
     Raises:
       UserError: if there is no workdir, no checkpoint, or a vocabulary that does not match.
@@ -239,7 +263,7 @@ def load_workdir(workdir: Path) -> TrainedModel:
             f"There is no workdir {workdir}; --init takes the workdir of an earlier run, or hf:FOLDER for a public model."
         )
     config, vocabulary = load_description(workdir)
-    step = latest_checkpoint(workdir)
+    step = latest_checkpoint(workdir) if step is None else step
     if step is None:
         raise UserError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one.")
-    return TrainedModel(workdir, config, vocabulary, step)
+    return TrainedModel(workdir, config, vocabulary, step, config)

@@ -22,7 +22,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
-    ("host, no jax: the record of a run", ("metrics_log", "progress", "scores", "report/")),
+    (
+        "host, no jax: the record of a run",
+        ("metrics_log", "progress", "scores", "suite_results", "suite_table", "report/"),
+    ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
     ("devices", ("sharding", "losses")),
@@ -30,10 +33,13 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
-    ("the loop", ("loop", "evaluation", "samples", "training")),
+    ("the loop", ("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training")),
     (
         "entry points",
-        ("pretrain", "tokenize_text", "finetune", "evaluate", "generate", "ngram", "show_batch", "convert"),
+        (
+            *("pretrain", "tokenize_text", "finetune", "benchmark", "evaluate", "generate"),
+            *("ngram", "show_batch", "convert"),
+        ),
     ),
     ("the command", ("cli", "__main__")),
 )
@@ -42,6 +48,7 @@ DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 # Entry points stand side by side; these alone lean on another one.
 ENTRY_IMPORTS = {
+    "benchmark": {"finetune"},
     "evaluate": {"pretrain", "finetune"},
     "show_batch": {"pretrain"},
     "tokenize_text": {"pretrain"},

@@ -57,6 +57,9 @@ class ByteVocabulary(Vocabulary):
         """
         return [self._with_sentinels(text) for text in texts]
 
+    def _with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(ids, _byte_offsets(text)) for ids, text in zip(self.encode_batch(texts), texts, strict=True)]
+
     def encode_documents(self, texts: list[str]) -> list[np.ndarray]:
         """Returns the ids [num_tokens] int32 of each text, in which a sentinel spelt out is plain text."""
         return [_byte_ids(text) for text in texts]
@@ -113,6 +116,16 @@ def _byte_ids(text: str) -> np.ndarray:
     except UnicodeEncodeError:
         check_is_unicode(text)
         raise
+
+
+def _byte_offsets(text: str) -> np.ndarray:
+    """Returns start and end of the character that each byte of a text is of, or of the sentinel, which is one byte."""
+    starts = np.arange(len(text), dtype=np.int32)
+    ends, num_bytes = starts + 1, np.array([len(character.encode()) for character in text], np.int64)
+    for sentinel in _SENTINEL_IN_TEXT.finditer(text):
+        start, end = sentinel.span()
+        ends[start], num_bytes[start], num_bytes[start + 1 : end] = end, 1, 0
+    return np.repeat(np.stack([starts, ends], axis=1), num_bytes, axis=0)
 
 
 def _stray_byte(error: UnicodeError) -> tuple[str, int]:

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import sentencepiece
@@ -157,9 +157,21 @@ class SentencePieceVocabulary(Vocabulary):
         Raises:
           UserError: a text holds lone surrogates, which no UTF-8 can express.
         """
+        return self._encoded(texts, "numpy")
+
+    def _with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        pairs = []
+        for text, encoded in zip(texts, self._encoded(texts, "offset_mapping"), strict=True):
+            spans = np.array(encoded["offsets"], np.int32).reshape(-1, 2)
+            if self._spaces_sentinels(text):
+                spans = _places_before_spacing(text)[spans]
+            pairs.append((np.array(encoded["ids"], np.int32), spans))
+        return pairs
+
+    def _encoded(self, texts: list[str], return_type: Literal["numpy", "offset_mapping"]) -> list[Any]:
         spaced = [self._space_sentinels(text) for text in texts]
         try:
-            return self._processor.encode(spaced, return_type="numpy", num_threads=_NUM_THREADS)
+            return self._processor.encode(spaced, return_type=return_type, num_threads=_NUM_THREADS)
         except (RuntimeError, TypeError):
             for text in texts:
                 check_is_unicode(text)
@@ -185,11 +197,24 @@ class SentencePieceVocabulary(Vocabulary):
                 piece.replace(_SPACE, " "), piece.startswith(_SPACE), not is_text or token in sentinels
             )
 
-    def _space_sentinels(self, text: str) -> str:
+    def _spaces_sentinels(self, text: str) -> bool:
         # A sentinel piece that begins a word is not found in text that touches the word before it.
-        if self._sentinels_begin_words and "<extra_id_" in text:
-            return _SENTINEL_IN_TEXT.sub(r" \1", text)
-        return text
+        return self._sentinels_begin_words and "<extra_id_" in text
+
+    def _space_sentinels(self, text: str) -> str:
+        return _SENTINEL_IN_TEXT.sub(r" \1", text) if self._spaces_sentinels(text) else text
+
+
+def _places_before_spacing(text: str) -> np.ndarray:
+    """Returns where each place of a text with spaces before its sentinels is in the text itself, [num_places + 1] int.
+
+    "a<extra_id_0>"  spaced to  "a <extra_id_0>"   ->   [0 1 1 2 3 ... 13]
+    """
+    runs, start = [], 0
+    for sentinel in _SENTINEL_IN_TEXT.finditer(text):
+        runs += [np.arange(start, sentinel.start()), [sentinel.start()]]
+        start = sentinel.start(1)
+    return np.concatenate([*runs, np.arange(start, len(text) + 1)]).astype(np.int32)
 
 
 def train_vocabulary(documents: Iterable[str], *, size: int, path: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -149,13 +149,15 @@ class TokenizersVocabulary(Vocabulary):
         Raises:
           UserError: a text holds lone surrogates.
         """
-        try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):
-            for text in texts:
-                check_is_unicode(text)
-            raise
+        encodings = _encoded(self._tokenizer.encode_batch_fast, texts)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def _with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        encodings = _encoded(self._tokenizer.encode_batch, texts)
+        return [
+            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int32).reshape(-1, 2))
+            for encoding in encodings
+        ]
 
     def encode_documents(self, texts: list[str]) -> list[np.ndarray]:
         """Returns the ids [num_tokens] int32 of each text without the special tokens that are spelt out in it."""
@@ -191,6 +193,20 @@ class TokenizersVocabulary(Vocabulary):
         tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
         tokenizer.post_processor, tokenizer.decoder = post_processor, decoder
         return tokenizer.to_str(pretty=True).encode()
+
+
+def _encoded(encode: Callable[..., list[tokenizers.Encoding]], texts: list[str]) -> list[tokenizers.Encoding]:
+    """Returns the encodings of texts without begin and end marks.
+
+    Raises:
+      UserError: a text holds lone surrogates.
+    """
+    try:
+        return encode(texts, add_special_tokens=False)
+    except (TypeError, UnicodeEncodeError):
+        for text in texts:
+            check_is_unicode(text)
+        raise
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, added_tokens: Iterable[AddedToken], origin: str) -> None:

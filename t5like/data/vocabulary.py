@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from t5like.batch import SpecialTokens
+from t5like.data.offsets import without_spaces
 from t5like.data.vocabulary_files import (
     CONFIG_FILE,
     SPECIAL_TOKENS_FILE,
@@ -133,6 +134,27 @@ class Vocabulary(abc.ABC):
         Raises:
           UserError: a text holds lone surrogates, which no UTF-8 can express.
         """
+
+    def encode_with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns of each text the ids of `encode_batch`, and the characters that each spells, [num_tokens, 2] int32.
+
+        These are (start, end) in the text, in order, without the spaces around them. A token of spaces alone spells
+        nothing, and a character of several tokens is spelt by each of them:
+
+            "Ça va"  ->  BERT    ca (0, 2)  va (3, 5)
+                         ByT5    Ç (0, 1) (0, 1)  a (1, 2)  space (3, 3)  v (3, 4)  a (4, 5)
+
+        Raises:
+          UserError: a text holds lone surrogates.
+        """
+        return [
+            (ids, without_spaces(spans, text))
+            for (ids, spans), text in zip(self._with_offsets(texts), texts, strict=True)
+        ]
+
+    @abc.abstractmethod
+    def _with_offsets(self, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns what `encode_with_offsets` does, with such spaces as the kind counts to a token."""
 
     @abc.abstractmethod
     def encode_documents(self, texts: list[str]) -> list[np.ndarray]:

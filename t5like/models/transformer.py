@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from t5like.errors import UserError
-from t5like.losses import NEXT_SENTENCE, TOKEN
+from t5like.losses import LABEL, NEXT_SENTENCE, SCORE, SPAN, TAG, TOKEN
 from t5like.models.attend import KeyValue
 from t5like.models.attention import causal_mask, prefix_mask, segment_mask
 from t5like.models.config import TransformerConfig
@@ -35,6 +35,7 @@ from t5like.sharding import AxisRules
 
 Batch = Mapping[str, jax.Array]
 NEXT_SENTENCE_LABELS = 2
+_NEVER = -1e9  # a logit; finite, so that a row of padding alone has a softmax
 
 
 class DecodingState(NamedTuple):
@@ -147,16 +148,27 @@ class Transformer(nn.Module):
         return self.classifier(x).astype(jnp.float32)
 
     def predictions(self, batch: Batch, dropout_key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """Returns the logits of all that a language model predicts, float32, by the names of `t5like.losses.targets_of`.
+        """Returns what the model predicts, float32, by the names of `t5like.losses.targets_of`.
 
-        token: [batch, length, vocab]; next_sentence, where the model predicts it: [batch, 2], of the second text
-        following the first or not.
+        token: logits [batch, length, vocab]; next_sentence, where the model predicts it: logits [batch, 2], of the
+        second text following the first or not. Of the other heads, label: logits [batch, labels]; score, where there
+        is a single label: [batch]; tag: logits [batch, length, labels]; span: logits [batch, 2, length] of being the
+        answer's first and last token, which no padding is.
         """
+        c = self.config
+        if c.head == "sequence_classification":
+            logits = self(batch, dropout_key)
+            return {SCORE: logits[:, 0]} if c.num_labels == 1 else {LABEL: logits}
+        if c.head == "token_tagging":
+            return {TAG: self(batch, dropout_key)}
+        if c.head == "span_extraction":
+            is_real = batch[f"{c.last_stack}_segment_ids"][:, None] > 0
+            return {SPAN: jnp.where(is_real, self(batch, dropout_key).swapaxes(1, 2), _NEVER)}
         x = self.hidden_states(batch, split_key(dropout_key, 2)[0])  # the same draws as in __call__
-        logits = {TOKEN: self.rules.constrain(self.logits(x), "batch", "length", "vocab")}
-        if self.config.predicts_next_sentence:
-            logits[NEXT_SENTENCE] = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
-        return logits
+        logits_of = {TOKEN: self.rules.constrain(self.logits(x), "batch", "length", "vocab")}
+        if c.predicts_next_sentence:
+            logits_of[NEXT_SENTENCE] = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+        return logits_of
 
     def hidden_states(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
         """Returns the output of the last stack [batch, length, embed]."""

@@ -21,7 +21,13 @@ def _read(split: str, data_dir: pathlib.Path | None) -> list[Example]:
         raise UserError(f"embedded/docstrings reads no files: leave out --data_dir {data_dir}.")
     docstrings = standard_library.labelled_docstrings(typing.cast(standard_library.Split, split))
     return [
-        Example(inputs=f"docstring: {' '.join(docstring.text.split())}", targets=docstring.label, index=index)
+        Example(
+            index=index,
+            inputs=f"docstring: {' '.join(docstring.text.split())}",
+            targets=docstring.label,
+            texts=(" ".join(docstring.text.split()),),
+            answer=standard_library.LABELS.index(docstring.label),
+        )
         for index, docstring in enumerate(docstrings)
     ]
 

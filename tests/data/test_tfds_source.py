@@ -23,7 +23,6 @@ from t5like.data.sources import open_source
 from t5like.data.tfds_source import open_data_source
 from t5like.errors import UserError
 from t5like.tasks import find_task
-from t5like.tasks.base import Example
 
 COLA = {
     "CoLA/train.tsv": "src\t0\t*\tThey drank the pub.\nsrc\t1\t\tThe pub was drunk dry, \u00e9.\n",
@@ -150,14 +149,18 @@ def test_mrpc_is_put_together_from_its_three_files(server, monkeypatch):
     monkeypatch.setattr(glue, "_MRPC_TEST", urls["msr_paraphrase_test.txt"])
     monkeypatch.setattr(glue, "_MRPC_DEV_IDS", urls["mrpc_dev_ids.tsv"])
     task = find_task("glue/mrpc")
-    assert task.load("train", None) == [
-        Example("mrpc sentence1: He left. sentence2: He went away.", "equivalent", 0),
-        Example("mrpc sentence1: She left. sentence2: She went.", "equivalent", 1),
-    ]
-    assert task.load("validation", None) == [
-        Example("mrpc sentence1: He left. sentence2: He stayed.", "not_equivalent", 0)
-    ]
-    assert task.load("test", None) == [Example("mrpc sentence1: He left. sentence2: He went.", "<unk>", 0)]
+    read = {
+        split: [(example.inputs, example.targets) for example in task.load(split, None)]
+        for split in ("train", "validation", "test")
+    }
+    assert read == {
+        "train": [
+            ("mrpc sentence1: He left. sentence2: He went away.", "equivalent"),
+            ("mrpc sentence1: She left. sentence2: She went.", "equivalent"),
+        ],
+        "validation": [("mrpc sentence1: He left. sentence2: He stayed.", "not_equivalent")],
+        "test": [("mrpc sentence1: He left. sentence2: He went.", "<unk>")],
+    }
     assert server.num_downloads == 3
 
 

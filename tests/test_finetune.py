@@ -1,0 +1,200 @@
+"""An encoder is fine-tuned with the head its task needs, from a public folder or from a run, and is measured with it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from t5like.config import CommandLine
+from t5like.data.example_ids import parse_id
+from t5like.errors import UserError
+from t5like.evaluate import Evaluate, evaluate
+from t5like.finetune import Finetune, finetune
+from t5like.metrics_log import METRICS_FILE, read_metrics
+from t5like.objectives.text_to_text import TextToText
+from t5like.optim.adamw import AdamW
+from t5like.optim.schedules import Constant
+from t5like.outcome import last_validation
+from t5like.public_model import save_public_model
+from t5like.sharding import AxisRules, MeshShape
+from t5like.task_evaluation import TASK_SCORE
+from t5like.task_forms import load_for_task
+from t5like.tasks import find_task
+from t5like.training import place
+from t5like.workdir import load_workdir
+from tests.tiny_models import ours, vocabulary_of
+
+LENGTH = 20
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny BERT in Hugging Face's layout, as --init names it."""
+    folder = tmp_path_factory.mktemp("encoder") / "bert"
+    model, params, _ = ours("bert")
+    save_public_model(folder, model.config, vocabulary_of("bert"), params)
+    return f"hf:{folder}"
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SST-2 whose positive sentences have the word `the` in them."""
+    folder, rng = tmp_path_factory.mktemp("glue"), np.random.default_rng(0)
+    (folder / "SST-2").mkdir()
+    for split, num_rows in (("train", 64), ("dev", 24)):
+        rows = []
+        for number in range(num_rows):
+            words = rng.choice(list("abcdefgh"), 4).tolist()
+            words[rng.integers(4)] = "the" if number % 2 else "x"
+            rows.append(f"{' '.join(words)}\t{number % 2}")
+        (folder / "SST-2" / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(encoder: str, glue: Path) -> Finetune:
+    return Finetune(
+        task="glue/sst2",
+        init=encoder,
+        data_dir=str(glue),
+        objective=TextToText(inputs_length=LENGTH, targets_length=4),
+        dropout_rate=0.1,
+        optimizer=AdamW(schedule=Constant(peak=1e-2)),
+        num_steps=30,
+        batch_size=16,
+        log_every_steps=5,
+        eval_every_steps=15,
+        checkpoint_every_steps=15,
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(config: Finetune, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("tuned") / "run"
+    finetune(config, workdir)
+    return workdir
+
+
+def params_of(model: Any, **kwargs: Any) -> Any:
+    placement = place(model.config, MeshShape(), AxisRules(), batch_size=len(jax.devices()))
+    return model.restore(placement.params, **kwargs)
+
+
+def test_it_learns_what_it_is_shown(tuned: Path) -> None:
+    rows = [row for row in read_metrics(tuned / METRICS_FILE) if row["split"] == "train"]
+    assert rows[-1]["label_nats"] < 0.5 * rows[0]["label_nats"]
+    scores = json.loads((tuned / "evaluation.json").read_text())["rows"]
+    assert scores[0]["value"] >= 90
+    assert [score["name"] for score in scores] == ["glue/sst2 accuracy", "invalid answers"]
+    assert scores[1]["value"] == 0.0
+    samples = json.loads((tuned / "samples.json").read_text())
+    assert {sample["prediction"] for sample in samples} <= {"negative", "positive"}
+
+
+def test_what_is_measured_later_is_what_was_measured_then(tuned: Path) -> None:
+    then = json.loads((tuned / "evaluation.json").read_text())["rows"][0]["value"]
+    now = evaluate(Evaluate(init=str(tuned), batch_size=8), CommandLine(None, False))
+    assert now[0].value == pytest.approx(then)
+
+
+def test_the_body_is_kept_and_the_head_is_drawn_from_the_seed(encoder: str) -> None:
+    model = load_for_task(encoder, find_task("glue/stsb"))
+    assert (model.config.head, model.config.num_labels) == ("sequence_classification", 1)
+    first, again, other = (params_of(model, seed=seed) for seed in (1, 1, 2))
+    _, body, _ = ours("bert")
+    np.testing.assert_array_equal(
+        first["token_embedder"]["embedding"], np.asarray(body["token_embedder"]["embedding"])
+    )
+    kernel = "classifier", "kernel"
+    np.testing.assert_array_equal(first[kernel[0]][kernel[1]], again[kernel[0]][kernel[1]])
+    assert (np.asarray(first[kernel[0]][kernel[1]]) != np.asarray(other[kernel[0]][kernel[1]])).any()
+
+
+def test_a_run_is_given_another_head_and_keeps_its_body(tuned: Path) -> None:
+    same = load_for_task(str(tuned), find_task("glue/cola"))  # two labels as well
+    np.testing.assert_array_equal(
+        params_of(same)["classifier"]["kernel"], params_of(load_workdir(tuned))["classifier"]["kernel"]
+    )
+    other = load_for_task(str(tuned), find_task("glue/mnli"))
+    assert other.config.num_labels == 3
+    old, new = params_of(load_workdir(tuned)), params_of(other, seed=3)
+    assert new["classifier"]["kernel"].shape[-1] == 3
+    del old["classifier"], new["classifier"]
+    jax.tree.map(np.testing.assert_array_equal, old, new)
+
+
+def test_batches_need_not_be_trimmed(config: Finetune, tuned: Path, tmp_path: Path) -> None:
+    whole = dataclasses.replace(config, trims_batches=False, dropout_rate=0.0, num_steps=4)
+    short = dataclasses.replace(whole, trims_batches=True)
+    losses = []
+    for number, each in enumerate((whole, short)):
+        finetune(each, tmp_path / str(number))
+        rows = read_metrics(tmp_path / str(number) / METRICS_FILE)
+        losses.append([row["label_nats"] for row in rows if row["split"] == "train"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("translation/multi30k_en_de", "an encoder alone cannot write"),
+        ("super_glue/wsc_referent", "no form for encoders alone"),
+    ],
+)
+def test_what_an_encoder_cannot_do_is_refused(
+    config: Finetune, tmp_path: Path, task: str, message: str
+) -> None:
+    shared = (Path(__file__).resolve().parents[1] / "../shared/data").resolve()
+    folder = shared / ("multi30k" if "multi30k" in task else "super_glue")
+    if not folder.exists():
+        pytest.skip("needs ../shared/data beside the checkout")
+    refused = dataclasses.replace(config, task=task, data_dir=str(folder))
+    with pytest.raises(UserError, match=message):
+        finetune(refused, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(small_finetune: Finetune, glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of an encoder-decoder on two tasks at once."""
+    (glue / "CoLA").mkdir()
+    for split, num_rows in (("train", 16), ("dev", 8)):
+        rows = [f"x\t{number % 2}\t\tabc def {number}" for number in range(num_rows)]
+        (glue / "CoLA" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    workdir = tmp_path_factory.mktemp("mixed") / "run"
+    both = dataclasses.replace(small_finetune, task="glue/sst2,glue/cola", data_dir=str(glue))
+    finetune(dataclasses.replace(both, audits_examples=True), workdir)
+    return workdir
+
+
+def test_several_tasks_are_learnt_in_proportion_and_each_is_measured(mixed: Path) -> None:
+    steps = [json.loads(line)["example_ids"] for line in (mixed / "audit.jsonl").read_text().splitlines()]
+    components = np.array([parse_id(number).component for ids in steps for number in np.ravel(ids)])
+    assert np.bincount(components).tolist() == pytest.approx(
+        [64 / 80 * len(components), 16 / 80 * len(components)], abs=2
+    )
+    row = last_validation(mixed)
+    assert row[TASK_SCORE] == pytest.approx((row["glue/sst2 task_score"] + row["glue/cola task_score"]) / 2)
+    now = {
+        score.name: score.value
+        for score in evaluate(Evaluate(init=str(mixed), batch_size=8), CommandLine(None, False))
+    }
+    assert now["glue/cola matthews_corrcoef"] == pytest.approx(row["glue/cola matthews_corrcoef"])
+    one = evaluate(Evaluate(init=str(mixed), task="glue/cola", batch_size=8), CommandLine(None, False))
+    assert one[0].value == now["glue/cola matthews_corrcoef"]
+
+
+def test_an_encoder_learns_one_task_at_a_time(config: Finetune, mixed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="an encoder alone has a head for one task"):
+        finetune(dataclasses.replace(config, task="glue/sst2,glue/cola"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_without_the_head_is_not_measured(encoder: str, glue: Path) -> None:
+    asked = Evaluate(init=encoder, task="glue/sst2", data_dir=str(glue))
+    with pytest.raises(UserError, match="needs an encoder with the head sequence_classification of 2 labels"):
+        evaluate(asked, CommandLine(None, False))
