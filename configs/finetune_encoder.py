@@ -3,6 +3,7 @@
 Data: the official files of GLUE; name the task with --task, the model with --init and the data with --data_dir.
 Command: t5like finetune configs/finetune_encoder.py --task glue/mrpc --data_dir GLUE --init hf:MINILM --workdir DIR
 Hardware and time: 2 CPU cores, some minutes for MiniLM-L6 on MRPC.
+Expected: depends on the model; not measured yet.
 """
 
 from t5like.finetune import Finetune
