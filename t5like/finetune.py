@@ -16,15 +16,17 @@ from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
 from t5like.data.mixture import proportional_shares
 from t5like.data.pipeline import finetuning_batches
+from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator
+from t5like.models.config import TransformerConfig
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
 from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation, together
-from t5like.task_forms import Answering, Batching, load_for_task, task_form
+from t5like.task_forms import Answering, Batching, TaskForm, load_for_task, task_form
 from t5like.tasks import TASKS, find_task
 from t5like.tasks.base import Example, Task
 from t5like.tasks.tables import LabelKind, TableColumns
@@ -118,14 +120,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     else:
         init = None
         model, vocabulary = workdirs.load_description(workdir)
-    if len(tasks) > 1 and not model.num_decoder_layers:
-        raise UserError(
-            f"{COMMAND}: an encoder alone has a head for one task; name one, or give a model with a decoder."
-        )
-    forms = [
-        task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
-        for task in tasks
-    ]
+    forms = forms_of(config, tasks, model, vocabulary)
     check_lengths(model, COMMAND, **forms[0].lengths)
     placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
     batching = Batching(config.batch_size, placement.batch, config.trims_batches)
@@ -158,6 +153,24 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     ]
     samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
     return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
+
+
+def forms_of(
+    config: Finetune, tasks: Sequence[Task], model: TransformerConfig, vocabulary: Vocabulary
+) -> list[TaskForm]:
+    """Returns how the model is asked each task.
+
+    Raises:
+      UserError: it cannot be, or has a head for one task and is to learn several.
+    """
+    if len(tasks) > 1 and not model.num_decoder_layers:
+        raise UserError(
+            f"{COMMAND}: an encoder alone has a head for one task; name one, or give a model with a decoder."
+        )
+    return [
+        task_form(task, model, vocabulary, config.objective, answers=config.answers, command=COMMAND)
+        for task in tasks
+    ]
 
 
 def tasks_of(config: Finetune) -> list[Task]:
