@@ -88,7 +88,7 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
         builder = _prepare(name, alternative)
     if split not in builder.info.splits:
         raise UserError(
-            f"TFDS data set {name} has no split {split!r}, only {', '.join(builder.info.splits)}."
+            f"TFDS data set {name} has no split {split!r}, only {', '.join(builder.info.splits)}: {alternative}."
         )
     place = f"TFDS data set {name} at {builder.data_path}"
     remedy = f"remove it and {_elsewhere(name, alternative)}"
@@ -103,6 +103,18 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
     if not len(records):
         raise UserError(f"{place} has no records in its split {split!r}.")
     return records
+
+
+def splits_on_disk(name: str) -> list[str]:
+    """Returns the names of the splits of a TFDS data set that is prepared on this machine.
+
+    Raises:
+      UserError: it is not.
+    """
+    builder = _builder_on_disk(name)
+    if builder is None:
+        raise UserError(f"TFDS data set {name} is not prepared on this machine.")
+    return list(builder.info.splits)
 
 
 def _builder_on_disk(name: str) -> Any | None:

@@ -13,6 +13,9 @@ from t5like.objectives.chunks import Chunks, cut, gather, sentence_ends
 from t5like.objectives.masking import count_chosen, mask_id
 from t5like.objectives.spans import random_compositions
 
+# No row is as long, and the lengths of all spans of one still add up.
+_MAX_MEAN_SPAN_LENGTH = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BartDenoising:
@@ -30,7 +33,7 @@ class BartDenoising:
     Attributes:
       length: length of a row in tokens, marks included, on either side.
       noise_density: share of the words that are hidden, above 0 and at most 1.
-      mean_span_length: mean length of the spans in words, of a Poisson distribution; above 0.
+      mean_span_length: mean length of the spans in words, of a Poisson distribution; above 0 and at most a million.
       permutes_sentences: whether sentences are shuffled.
       joins_documents: cut rows out of all documents in a row, without anything between them; False begins a row with each
         document, which leaves rows to pack.
@@ -48,8 +51,11 @@ class BartDenoising:
     def __post_init__(self) -> None:
         if not 0.0 < self.noise_density <= 1.0:
             raise UserError(f"noise_density must be above 0 and at most 1, not {self.noise_density}.")
-        if not 0.0 < self.mean_span_length < np.inf:
-            raise UserError(f"mean_span_length must be above 0 words, not {self.mean_span_length}.")
+        if not 0.0 < self.mean_span_length <= _MAX_MEAN_SPAN_LENGTH:
+            raise UserError(
+                f"mean_span_length must be above 0 and at most {_MAX_MEAN_SPAN_LENGTH:,} words, not "
+                f"{self.mean_span_length}."
+            )
 
     @property
     def stacks(self) -> Stacks:

@@ -131,12 +131,15 @@ class UL2:
         return {"inputs_length": self.inputs_length, "targets_length": self.targets_length}
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Returns if the vocabulary has sentinels enough, and rows have room for its mode tokens; call it at start-up.
+        """Returns if the vocabulary tells modes apart and has sentinels enough, and rows have room for mode tokens.
+
+        Call it at start-up.
 
         Raises:
           UserError: it has not, or they have not.
         """
         modes = self._modes(vocabulary)
+        self._check_modes(modes, vocabulary)
         self._check_room(max(map(len, modes)))
         num_sentinels = len(vocabulary.special_tokens.sentinel_ids)
         for denoiser, fit in zip(self.denoisers, self._fits(modes), strict=True):
@@ -146,6 +149,22 @@ class UL2:
                     f"{denoiser.noise_density} cuts {fit.tokens_length} tokens into {fit.num_sentinels} spans, but the "
                     f"vocabulary has {num_sentinels} sentinels: lower inputs_length, load the vocabulary with more extra "
                     "ids, or leave this denoiser out."
+                )
+
+    def _check_modes(self, modes: Sequence[np.ndarray], vocabulary: Vocabulary) -> None:
+        written: dict[tuple[int, ...], str | None] = {}
+        for denoiser, tokens in zip(self.denoisers, modes, strict=True):
+            mode = denoiser.mode
+            if vocabulary.special_tokens.unk_id in tokens:
+                raise UserError(
+                    f"The vocabulary has no tokens for the mode {mode!r}, and would write a part of it as unknown: give the "
+                    "denoisers modes of its own pieces, or name another vocabulary."
+                )
+            other = written.setdefault(tuple(tokens.tolist()), mode)
+            if other != mode:
+                raise UserError(
+                    f"The modes {other!r} and {mode!r} are the same tokens in this vocabulary, so no model could tell them "
+                    "apart: give the denoisers modes that differ in it, or name another vocabulary."
                 )
 
     def _modes(self, vocabulary: Vocabulary) -> list[np.ndarray]:

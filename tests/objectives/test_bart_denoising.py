@@ -250,6 +250,10 @@ def test_a_single_token_is_hidden():
         ({"noise_density": 1.5}, "noise_density must be above 0"),
         ({"mean_span_length": 0.0}, "mean_span_length must be above 0"),
         ({"mean_span_length": float("inf")}, "mean_span_length must be above 0"),
+        (
+            {"mean_span_length": 1e300},
+            "mean_span_length must be above 0 and at most 1,000,000 words, not 1e.300",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(values, named):

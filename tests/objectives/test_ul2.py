@@ -191,6 +191,35 @@ def test_values_out_of_range_are_refused(values, named):
         denoiser("a", **values)
 
 
+class Uncased(FakeVocabulary):
+    def encode(self, text):
+        """Returns a token for each letter, big or small, and the unknown token for what is none."""
+        ids = super().encode(text.lower().strip())
+        return np.where([letter.isalpha() for letter in text.strip()], ids, 5).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("modes", "words"),
+    [
+        (("R", "r"), "modes 'R' and 'r' are the same tokens"),
+        ((None, " "), "modes None and ' ' are the same tokens"),
+        (("[R]", "x"), r"no tokens for the mode '\[R\]'"),
+        (("R", "x", "R", None, None), None),
+    ],
+)
+def test_modes_that_a_vocabulary_cannot_write_or_tell_apart_are_refused(modes, words):
+    denoisers = tuple(
+        Denoiser(mean_span_length=3.0, noise_density=0.3, rate=1.0, mode=mode) for mode in modes
+    )
+    objective = UL2(denoisers=denoisers, inputs_length=40)
+    vocabulary = Uncased(begin_ids=(), sentinel_ids=SENTINELS)
+    if words is None:
+        objective.check(vocabulary)
+        return
+    with pytest.raises(UserError, match=words):
+        objective.check(vocabulary)
+
+
 def test_rows_too_short_and_too_few_sentinels_are_refused():
     with pytest.raises(UserError, match="denoisers is empty"):
         UL2(denoisers=())

@@ -37,7 +37,7 @@ from t5like.data.sources.text import CompressedText, Text
 from t5like.data.sources.tfds import Tfds
 from t5like.data.sources.tfrecord import TFRecord
 from t5like.data.standard_library import Split
-from t5like.data.tfds_source import NoRandomAccessError
+from t5like.data.tfds_source import NoRandomAccessError, splits_on_disk
 from t5like.errors import UserError
 
 __all__ = [
@@ -111,13 +111,14 @@ def has_own_splits(location: str) -> bool:
     """Returns whether the data at a location say themselves which part is held out.
 
     Raises:
-      UserError: there is a DatasetDict, and the file that names its splits cannot be read.
+      UserError: a TFDS data set is not prepared on this machine, or the file that names the splits of a DatasetDict cannot
+        be read.
     """
-    return (
-        location == EMBEDDED
-        or location.startswith(TFDS_PREFIX)
-        or {"train", "validation"} <= set(splits_of(location))
-    )
+    if location == EMBEDDED:
+        return True
+    is_tfds = location.startswith(TFDS_PREFIX)
+    splits = splits_on_disk(location.removeprefix(TFDS_PREFIX)) if is_tfds else splits_of(location)
+    return {"train", "validation"} <= set(splits)
 
 
 def _source_of_files(location: str, files: list[File], text_field: str) -> FileSource:

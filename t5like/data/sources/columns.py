@@ -177,6 +177,11 @@ def _is_whole(rows: pa.ChunkedArray) -> bool:
 def _check_column(file: File, schema: pa.Schema, text_field: str) -> None:
     if text_field not in schema.names:
         raise UserError(f"{file.name}: {missing_field(text_field, schema.names)}.")
+    if schema.names.count(text_field) > 1:
+        raise UserError(
+            f"{file.name}: it has {schema.names.count(text_field)} columns named {text_field!r}; give them names of their "
+            "own, and say which one with --text_field."
+        )
     kind = schema.field(text_field).type
     if (kind.value_type if pa.types.is_dictionary(kind) else kind) not in _TEXT_TYPES:
         raise UserError(f"{file.name}: the column {text_field!r} is {kind}, not text.")

@@ -118,14 +118,24 @@ def _local_files(pattern: str) -> list[File]:
     ]
 
 
-def _files_under(folder: str) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
+def _files_under(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """Yields the files of a folder and of those in it; links are followed, but not to a folder that they are in.
 
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UserError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    Args:
+      above: device and inode of the folders that this one was found in.
+    """
+    try:
+        stat = os.stat(folder)
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"Cannot read {folder}: {error.strerror}.") from error
+    if (own := (stat.st_dev, stat.st_ino)) in above:
+        return
+    for entry in entries:
+        if os.path.isdir(entry.path):
+            yield from _files_under(entry.path, above | {own})
+        else:
+            yield entry.path
 
 
 def _size_on_disk(path: str) -> int:

@@ -23,7 +23,7 @@ def splits_of(location: str) -> list[str]:
       UserError: the file that names them cannot be read.
     """
     path = os.path.join(os.path.expanduser(location), _DICT)
-    return _read_json(path, "splits") if os.path.isfile(path) else []
+    return _read_names(path, "splits") if os.path.isfile(path) else []
 
 
 def dataset_files(location: str, split: Split) -> list[File] | None:
@@ -42,13 +42,14 @@ def dataset_files(location: str, split: Split) -> list[File] | None:
     state = os.path.join(folder, _STATE)
     if not (os.path.isfile(state) and os.path.isfile(os.path.join(folder, _INFO))):
         return None
-    if _read_json(state, "_indices_files", None) or _read_json(state, "_indices_data_files", None):
+    content = _read_json(state)
+    if content.get("_indices_files") or content.get("_indices_data_files"):
         raise UserError(
             f"{location} holds rows that were chosen or shuffled by a list of indices, which is not read: save it "
             "again after `dataset.flatten_indices()`."
         )
     files = {file.relative: file for file in find_files(location)}
-    names = [entry["filename"] for entry in _read_json(state, "_data_files")]
+    names = _read_names(state, "_data_files", "filename")
     if missing := [name for name in names if name not in files]:
         raise UserError(f"{location} lacks {missing[0]}, which its {_STATE} names.")
     return [files[name] for name in names]
@@ -82,10 +83,23 @@ def _name(file: File) -> str:
     return os.path.basename(file.relative)
 
 
-def _read_json(path: str, key: str, *default: object) -> Any:
+def _read_names(path: str, key: str, inner: str | None = None) -> list[str]:
+    """Returns the names in a list of a file, or those that its items have under `inner`."""
+    names = _read_json(path).get(key)
+    if isinstance(names, list):
+        if inner is not None:
+            names = [item.get(inner) if isinstance(item, dict) else None for item in names]
+        if names and all(isinstance(name, str) for name in names):
+            return names
+    raise UserError(f"{path} is damaged: it has no list of names under {key!r}; save the data set again.")
+
+
+def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        return content.get(key, *default) if default else content[key]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"Cannot read {key!r} in {path}: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"Cannot read {path}: {error}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it is no JSON object; save the data set again.")
+    return content

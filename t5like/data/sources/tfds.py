@@ -28,7 +28,10 @@ class Tfds(Source):
         self.location = location
         self._name = name
         self._text_field = text_field
-        self._records = open_data_source(name, split, alternative="name files of text instead")
+        alternative = "name files of text instead"
+        if split == "validation":
+            alternative = "name other held-out text with --validation_data"
+        self._records = open_data_source(name, split, alternative=alternative)
         if text_field not in self._records.fields:
             raise UserError(f"TFDS data set {name} has {missing_field(text_field, self._records.fields)}.")
         self._block_records = records_per_block(len(self._records))

@@ -64,6 +64,15 @@ def test_columns_that_are_not_there_or_not_text_are_refused_with_the_file(tmp_pa
     assert not isinstance(caught.value, DamagedDataError)
 
 
+@pytest.mark.parametrize("kind", WRITE)
+def test_two_columns_of_the_name_are_refused(tmp_path, kind):
+    arrays = [pa.array(["x"]), pa.array(["y"])]
+    path = _write(kind, tmp_path, pa.Table.from_arrays(arrays, names=["text", "text"]))
+    with pytest.raises(UserError, match=f"{path}: it has 2 columns named 'text'") as caught:
+        open_source(path)
+    assert not isinstance(caught.value, DamagedDataError)
+
+
 @pytest.mark.parametrize(("kind", "place"), [("parquet", "row group 1, row 3"), ("arrow", "row 73")])
 @pytest.mark.parametrize(
     ("value", "words"), [(None, "the field 'text' is null"), (b"\xff", "the field 'text' is not UTF-8 text")]

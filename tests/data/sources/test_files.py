@@ -35,6 +35,20 @@ def test_folders_are_read_recursively_by_path_without_hidden_files(tmp_path):
     assert _read(f"{tmp_path}/") == _read(tmp_path)
 
 
+def test_links_to_folders_are_followed_and_loops_end(tmp_path):
+    write_bytes(tmp_path / "elsewhere/part/b.txt", b"b")
+    write_bytes(tmp_path / "corpus/a.txt", b"a")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "corpus/linked")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "corpus/twice")
+    os.symlink(tmp_path / "corpus", tmp_path / "corpus/itself")
+    os.symlink(tmp_path / "corpus", tmp_path / "elsewhere/part/back")
+    source = open_source(str(tmp_path / "corpus"))
+    assert read_all(source) == ["a", "b", "b"]
+    assert source.place(1, 0) == f"{tmp_path}/corpus/linked/part/b.txt, line 1"
+    os.symlink(tmp_path / "corpus", tmp_path / "whole")
+    assert _read(tmp_path / "whole") == ["a", "b", "b"]
+
+
 def test_globs_descend_and_the_home_folder_expands(tmp_path, monkeypatch):
     for name in ("top.txt", "a/b/deep.txt", "a/b/deep.md", "a[1].txt"):
         write_bytes(tmp_path / name, name.encode())

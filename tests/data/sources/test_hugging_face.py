@@ -62,12 +62,21 @@ def test_a_missing_file_and_a_broken_description_are_named(tmp_path):
     write_dataset(tmp_path / "data", TEXTS)
     (tmp_path / "data/data-00002-of-00003.arrow").unlink()
     assert "lacks data-00002-of-00003.arrow, which its state.json names" in _error(tmp_path / "data")
-    (tmp_path / "data/state.json").write_text("{}")
-    assert f"Cannot read '_data_files' in {tmp_path}/data/state.json" in _error(tmp_path / "data")
-    (tmp_path / "data/state.json").write_text("[")
-    assert "state.json" in _error(tmp_path / "data")
-    (tmp_path / "dataset_dict.json").write_text("[]")
-    assert "dataset_dict.json" in _error(tmp_path)
+    names = [
+        *({"_data_files": files} for files in (3, None, "x", [], ["x"], [{"file": "x"}], [{"filename": 1}])),
+        {},
+    ]
+    for content in (*map(json.dumps, names), "[]", "[", "[" * 100_000):
+        (tmp_path / "data/state.json").write_text(content)
+        assert f"{tmp_path}/data/state.json" in _error(tmp_path / "data")
+    for content in (
+        "[]",
+        "",
+        "{}",
+        *(json.dumps({"splits": splits}) for splits in (None, [], [1], "train", {})),
+    ):
+        (tmp_path / "dataset_dict.json").write_text(content)
+        assert f"{tmp_path}/dataset_dict.json" in _error(tmp_path)
 
 
 def test_a_data_set_within_a_folder_has_to_be_named_itself(tmp_path):

@@ -229,9 +229,8 @@ def test_a_folder_of_all_kinds_is_read_in_order_of_path_each_file_by_its_kind(fo
         next(source.read(source.num_blocks))
 
 
-def test_embedded_data_and_tfds_say_what_is_held_out_and_files_do_not(folder):
+def test_embedded_data_say_what_is_held_out_and_files_do_not(folder):
     assert has_own_splits("embedded")
-    assert has_own_splits("tfds:lm1b")
     assert not has_own_splits(str(folder))
     assert not has_own_splits(str(folder / "dataset"))
     assert not has_own_splits("nowhere")

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import file_utils
 
-from t5like.data.sources import open_source
+from t5like.data.sources import has_own_splits, open_source
+from t5like.data.splits import open_splits
 from t5like.errors import DamagedRecordError, UserError
 from tests.data.sources.test_sources import read_all
 from tests.data.sources.writers import example, framed
@@ -73,11 +75,39 @@ def test_fingerprint_and_digest_are_of_the_files(folder):
     assert len(digests) == 3
 
 
+def test_what_has_no_validation_split_is_split_as_files_are(folder):
+    assert not has_own_splits("tfds:stories")
+    with pytest.raises(UserError, match="nosuch is not prepared"):
+        has_own_splits("tfds:nosuch")
+    text = open_splits("tfds:stories", validation_data=None, text_field="text")
+    train, held_out = (set(read_all(source)) for (source,) in (text.train, text.held_out))
+    assert len(train | held_out) == NUM_RECORDS == len(train) + len(held_out)
+    assert 0.01 < len(held_out) / NUM_RECORDS < 0.03
+
+
+def test_what_has_a_validation_split_is_held_out_by_it(folder, tmp_path):
+    info = json.loads((folder / "stories/1.2.0/dataset_info.json").read_text())
+    copy = tmp_path / "tales/1.2.0"
+    shutil.copytree(folder / "stories/1.2.0", copy)
+    (split,) = info["splits"]
+    template = {"filepathTemplate": "stories-train.array_record-{SHARD_X_OF_Y}"}
+    splits = [split | template | {"name": name} for name in ("train", "validation")]
+    (copy / "dataset_info.json").write_text(json.dumps(info | {"name": "tales", "splits": splits}))
+    tfds.core.add_data_dir(tmp_path)
+    assert has_own_splits("tfds:tales")
+    text = open_splits("tfds:tales", validation_data=None, text_field="text")
+    assert len(read_all(text.held_out[0])) == len(read_all(text.train[0])) == NUM_RECORDS
+
+
 def test_errors_name_the_data_set_and_the_record(folder):
     for arguments, words, kind in (
         ({"text_field": "body"}, "stories has no field 'body', only ", UserError),
         ({"text_field": "year"}, r"stories, record 0: the field 'year' is .*, not text", UserError),
-        ({"split": "validation"}, "stories has no split 'validation', only train", UserError),
+        (
+            {"split": "validation"},
+            "stories has no split 'validation', only train: name .* --validation_data",
+            UserError,
+        ),
     ):
         with pytest.raises(UserError, match=words) as caught:
             open_source("tfds:stories", **arguments)
