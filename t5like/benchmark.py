@@ -56,7 +56,8 @@ from t5like.tasks.submission import SplitAnswers, write_submission
 from t5like.tasks.submission_check import report_submission
 from t5like.tasks.suites import SUITES, Suite, SuiteTask
 from t5like.training import initial_params, place
-from t5like.workdir import load_workdir, read_json, write_json
+from t5like.whole_files import write_json
+from t5like.workdir import load_workdir, read_json
 
 COMMAND = "t5like benchmark"
 TINY = "tiny"

@@ -6,9 +6,11 @@ workdir/checkpoints/<step>/params      parameters, alone so that fine-tuning can
 """
 
 import contextlib
+import errno
 import gc
 import io
 import logging
+import os
 import re
 import signal
 import sys
@@ -28,6 +30,16 @@ PyTree = Any
 
 # Reads of a damaged checkpoint that are under way when the first of them fails complain until they end.
 _NOISE_SECONDS = 0.5
+
+# How a write that the file system refuses shows in what Orbax raises, which has no class of its own.
+_REFUSED_WRITE = re.compile(
+    r"RESOURCE_EXHAUSTED|PERMISSION_DENIED|FAILED_PRECONDITION|Failed writing|\[Errno \d+\]"
+)
+
+_DISK_REASONS = [
+    os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+]
 
 
 class Checkpoints:
@@ -74,6 +86,9 @@ class Checkpoints:
 
         Args:
           run: JSON-able; the data cursor that gives batch `step`, and what else a restart must compare.
+
+        Raises:
+          UserError: this save or the one before it cannot be written.
         """
         if self._manager.latest_step() == step:
             return
@@ -82,12 +97,16 @@ class Checkpoints:
             optimizer=ocp.args.StandardSave(state.optimizer),
             run=ocp.args.JsonSave(run),
         )
-        with _interrupts_held_back():
+        with _interrupts_held_back(), self._writing():
             self._manager.save(step, args=items)
 
     def save_params(self, step: int, params: PyTree) -> None:
-        """Saves parameters alone, of a model that was not trained here; returns when they are complete on disk."""
-        with _interrupts_held_back():
+        """Saves parameters alone, of a model that was not trained here; returns when they are complete on disk.
+
+        Raises:
+          UserError: they cannot be written.
+        """
+        with _interrupts_held_back(), self._writing():
             self._manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
             self._manager.wait_until_finished()
 
@@ -132,12 +151,22 @@ class Checkpoints:
             return self._manager.restore(step, args=args)["params"]
 
     def wait(self) -> None:
-        """Returns when the last save is complete on disk."""
-        self._manager.wait_until_finished()
+        """Returns when the last save is complete on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits for the last save and ends the threads."""
-        self._manager.close()
+        """Waits for the last save and ends the threads.
+
+        Raises:
+          UserError: the last save cannot be written.
+        """
+        with self._writing():
+            self._manager.close()
 
     def _check_holds(self, step: int, item: str, expected: PyTree) -> None:
         """Raises UserError, naming an array, if an item holds other arrays than expected."""
@@ -151,6 +180,22 @@ class Checkpoints:
                     f"The checkpoint {self.folder / str(step)} is of another model: {item}/{name} is "
                     f"{stored.get(name, 'missing')} there and {wanted.get(name, 'missing')} in the config."
                 )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns a disk that is full, or may not be written to, into one sentence."""
+        try:
+            yield
+        except Exception as error:
+            if not _REFUSED_WRITE.search(str(error)):
+                raise
+            reason = next(
+                (word for word in _DISK_REASONS if word in str(error)), "the file system refuses it"
+            )
+            raise UserError(
+                f"A checkpoint cannot be written to {self.folder} ({reason}): make room there or give another --workdir; "
+                "given again, the same command goes on from the last one that is whole."
+            ) from error
 
     @contextlib.contextmanager
     def _one_sentence(self, step: int) -> Iterator[None]:

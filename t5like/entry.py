@@ -1,11 +1,29 @@
 """How an entry point begins and ends: memory is set up before anything asks for some, errors become exit codes."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 
 from t5like.allocator import computes_on_cpu, keep_freed_memory
 from t5like.errors import UserError
+
+_NO_ROOM = "make room there, or write to another disk"
+_NOT_ALLOWED = "give a place that may be written to"
+_REMEDIES = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EROFS: _NOT_ALLOWED,
+    errno.EEXIST: "a file is where a folder belongs; move it away, or give another place",
+    errno.ENOTDIR: "a file is where a folder belongs; move it away, or give another place",
+    errno.EISDIR: "a folder is where a file belongs; move it away, or give another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.EIO: "the disk fails; write to another one",
+}
 
 
 def run_entry(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
@@ -30,4 +48,25 @@ def run_entry(main: Callable[[list[str]], None], argv: list[str] | None = None) 
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would try to flush again
         return 141
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        where = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+        print(f"error: {where}{error.strerror}; {_REMEDIES[error.errno]}.", file=sys.stderr)
+        return UserError.exit_code
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        first_line = str(error).partition("\n")[0].rstrip(".")
+        print(
+            f"error: out of memory ({first_line}); make batch_size or the lengths of rows smaller, or the model.",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By its name: this floor does without JAX.
+    of_device = type(error).__name__ == "JaxRuntimeError" and str(error).startswith("RESOURCE_EXHAUSTED")
+    return of_device or isinstance(error, MemoryError)

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, get_args
 from tensorboardX import SummaryWriter
 
 from t5like.errors import UserError
+from t5like.whole_files import write_text
 
 METRICS_FILE = "metrics.jsonl"
 PREVIOUS_METRICS_FILE = "metrics.previous.jsonl"
@@ -52,7 +53,7 @@ class MetricsLog:
         if path.exists() and resume_step is None:
             os.replace(path, folder / PREVIOUS_METRICS_FILE)
         elif path.exists() and resume_step is not None:
-            write_atomically(path, "".join(_kept_lines(path, resume_step)))
+            write_text(path, "".join(_kept_lines(path, resume_step)))
         self._file = path.open("a", encoding="utf-8", newline="\n")
         first_train_step = 0 if resume_step is None else resume_step + 1
         self._writers: dict[Split, SummaryWriter] = {
@@ -122,16 +123,6 @@ def decode_number(value: object) -> float:
         return float(value)
     except OverflowError as error:
         raise ValueError("an integer of hundreds of digits is not a number we keep") from error
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes `text` to `path` so that a reader, or a kill, meets the old file or the new one and nothing between."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def _kept_lines(path: pathlib.Path, resume_step: int) -> Iterable[str]:

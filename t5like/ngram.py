@@ -31,6 +31,7 @@ from t5like.ngram_model import NgramModel
 from t5like.optim.base import require_at_least_zero, require_positive
 from t5like.report import write_report
 from t5like.scores import Score
+from t5like.whole_files import write_json
 
 COMMAND = "t5like ngram"
 
@@ -103,7 +104,7 @@ def measure(config: Ngram, workdir: Path | None = None) -> list[Score]:
     outcome.print_scores(scores)
     if workdir is not None:
         workdir.mkdir(parents=True, exist_ok=True)
-        workdirs.write_json(workdir / "config.json", to_dict(config))
+        write_json(workdir / "config.json", to_dict(config))
         outcome.write_outcome(workdir, 0, scores, [])
         facts = {
             "t5like": t5like.__version__,
@@ -113,7 +114,7 @@ def measure(config: Ngram, workdir: Path | None = None) -> list[Score]:
             "held_out_bytes": measured.num_bytes,
             "total_seconds": time.time() - started,
         }
-        workdirs.write_json(workdir / "run.json", facts)
+        write_json(workdir / "run.json", facts)
         print(f"report: {write_report(workdir)}")
     return scores
 

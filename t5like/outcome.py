@@ -9,7 +9,8 @@ from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, input_wait_percent, read_metrics
 from t5like.report import write_report
 from t5like.scores import Sample, Score
-from t5like.workdir import is_new, write_json
+from t5like.whole_files import write_json
+from t5like.workdir import is_new
 
 EVALUATION_FILE, SAMPLES_FILE = "evaluation.json", "samples.json"
 

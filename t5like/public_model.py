@@ -25,7 +25,8 @@ from t5like.weights.public_files import holds_weights, open_weights
 from t5like.weights.safetensors_writer import write_safetensors
 from t5like.weights.source import TensorSource
 from t5like.weights.t5x_checkpoint import open_t5x
-from t5like.workdir import is_new, new_folder, read_json, write_json
+from t5like.whole_files import write_json
+from t5like.workdir import is_new, new_folder, read_json
 
 PyTree = Any
 ExportDtype = Literal["float32", "bfloat16", "float16"]

@@ -22,11 +22,11 @@ from t5like.checkpoint import Checkpoints
 from t5like.config import parse_command_line, to_json
 from t5like.data.example_ids import parse_id
 from t5like.data.vocabulary import Vocabulary
-from t5like.data.whole_files import whole_file
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.pretrain import Pretrain, choose_vocabulary, read_text, training_batches
 from t5like.trained_model import load_model
+from t5like.whole_files import whole_file
 
 COMMAND = "t5like batch"
 
@@ -85,7 +85,7 @@ def rebuild_batch(config: Pretrain, step: int, workdir: Path | None) -> tuple[Fe
         init = load_model(config.init) if config.init else None
         vocabulary = choose_vocabulary(config, text, init)
     else:
-        workdirs.find_resume_step(workdir, config)  # checks that it is a run of this config
+        workdirs.check_config(workdir, config)
         _, vocabulary = workdirs.load_description(workdir)
         with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
             saved = checkpoints.all_steps

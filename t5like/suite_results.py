@@ -15,10 +15,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from t5like.errors import UserError
-from t5like.metrics_log import write_atomically
 from t5like.tasks.base import Answer, Example, Task, constant_answer, score
 from t5like.tasks.intervals import interval
 from t5like.tasks.suites import Suite, SuiteTask
+from t5like.whole_files import write_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def split_scores(task: Task, examples: Sequence[Example], answers: Sequence[Answ
 
 def write_seed_result(path: pathlib.Path, result: SeedResult) -> None:
     """Writes a result as JSON, whole or not at all."""
-    write_atomically(path, json.dumps(dataclasses.asdict(result), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(dataclasses.asdict(result), indent=2, allow_nan=False) + "\n")
 
 
 def read_seed_result(path: pathlib.Path) -> SeedResult:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from t5like.metrics_log import write_atomically
 from t5like.report.format import MINUS, NOTHING, format_duration
 from t5like.suite_results import Row, SuiteResults
+from t5like.whole_files import write_text
 
 RESULTS_FILE, RESULTS_PAGE = "results.json", "results.md"
 WIDTH = 100  # columns of a terminal that the table fits in
@@ -33,8 +33,8 @@ def write_results(workdir: pathlib.Path, results: SuiteResults) -> None:
         "table": [dataclasses.asdict(row) for row in results.rows],
         "runs": [dataclasses.asdict(run) for run in results.runs],
     }
-    write_atomically(workdir / RESULTS_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    write_atomically(workdir / RESULTS_PAGE, results_page(results))
+    write_text(workdir / RESULTS_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(workdir / RESULTS_PAGE, results_page(results))
 
 
 def results_page(results: SuiteResults) -> str:

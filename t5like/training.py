@@ -41,6 +41,7 @@ from t5like.sharding import (
 )
 from t5like.train_step import TrainState, train_step
 from t5like.trained_model import Init
+from t5like.whole_files import write_json
 
 PyTree = Any
 
@@ -323,7 +324,7 @@ def train(
                 log_every_steps=config.log_every_steps,
                 progress=progress,
             )
-    workdirs.write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
+    write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
     return state
 
 

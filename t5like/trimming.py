@@ -22,7 +22,7 @@ def trimmed(batch: Features, multiple: int = WIDTH_MULTIPLE) -> Features:
                              [1 0 0 0 0 0 0]        [1 0 0 0]
     """
     is_used = (batch["encoder_segment_ids"] > 0).any(axis=0)
-    longest = int(np.flatnonzero(is_used).max(initial=0)) + 1
+    longest = int(np.max(np.flatnonzero(is_used), initial=0)) + 1
     width = -(-longest // multiple) * multiple
     return {
         name: feature[:, :width] if name.startswith(_OF_TOKENS) else feature

@@ -26,6 +26,7 @@ from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.interchange import with_new_head
 from t5like.models.config import Head, TransformerConfig
+from t5like.whole_files import is_being_written, remove_abandoned, write_json
 
 # What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`, and
 # ids are the same with a token store as without.
@@ -39,13 +40,6 @@ MAY_CHANGE = (
     "max_damaged_blocks",
     "token_store",
 )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def read_json(path: Path) -> Any:
@@ -75,6 +69,22 @@ def find_resume_step(workdir: Path, config: Any) -> int | None:
         return None
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir {workdir} holds files but no run of t5like; give a new or empty folder.")
+    check_config(workdir, config)
+    step = latest_checkpoint(workdir)
+    if step is not None and step > config.num_steps:
+        raise UserError(
+            f"--workdir {workdir} holds a run that is at step {step} already, beyond num_steps {config.num_steps}; "
+            "raise num_steps, or give another --workdir."
+        )
+    return step
+
+
+def check_config(workdir: Path, config: Any) -> None:
+    """Returns if the run in a workdir is one of this config, but for what may change between a run and its continuation.
+
+    Raises:
+      UserError: it is not, or there is no run.
+    """
     # Read as a config and not compared as JSON, so that fields added since have the values they had in effect.
     saved = configs.to_dict(load_config(workdir))
     changed = [
@@ -90,17 +100,12 @@ def find_resume_step(workdir: Path, config: Any) -> int | None:
             f"--workdir {workdir} belongs to another config: {path} was {old!r} and is now {new!r}{more}; "
             "give another --workdir, or the config it was made with."
         )
-    step = latest_checkpoint(workdir)
-    if step is not None and step > config.num_steps:
-        raise UserError(
-            f"--workdir {workdir} holds a run that is at step {step} already, beyond num_steps {config.num_steps}; "
-            "raise num_steps, or give another --workdir."
-        )
-    return step
 
 
 def is_new(workdir: Path, option: str = "--workdir") -> bool:
-    """Returns whether the folder is empty or yet to be made; writes nothing.
+    """Returns whether the folder is yet to be made, or holds nothing but what a killed process began to write.
+
+    It writes nothing.
 
     Raises:
       UserError: if it cannot be a folder of ours: it is a file, or lies below one, or may not be written to.
@@ -111,7 +116,7 @@ def is_new(workdir: Path, option: str = "--workdir") -> bool:
             raise UserError(f"{option} {workdir} cannot be a folder: {existing} is a file.")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"{option} {workdir} cannot be written to: {existing} is read-only.")
-        return existing != workdir or not any(workdir.iterdir())
+        return existing != workdir or all(map(is_being_written, workdir.iterdir()))
     except OSError as error:
         raise UserError(f"{option} {workdir} cannot be used: {error.strerror}.") from error
 
@@ -130,6 +135,7 @@ def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Voc
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(workdir)
         write_json(workdir / "config.json", configs.to_dict(config))
         save_vocabulary(vocabulary, workdir / "vocabulary")
         write_json(workdir / "model.json", description)

@@ -1,5 +1,6 @@
 """How an entry point ends: with which exit code, and in how many lines."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -43,12 +44,54 @@ def test_ctrl_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_mistake_of_ours_is_not_hidden() -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("ours"), ConnectionRefusedError(111, "refused"), OSError("of a library")]
+)
+def test_a_mistake_of_ours_is_not_hidden(error: Exception) -> None:
     def main(argv: list[str]) -> None:
-        raise ValueError("ours")
+        raise error
 
-    with pytest.raises(ValueError, match="ours"):
+    with pytest.raises(type(error), match=str(error.args[-1])):
         entry.run_entry(main, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+            "runs/a: No space left on device; make room ",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room "),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "x/y"),
+            "x/y: Not a directory; a file is where ",
+        ),
+        (
+            MemoryError("Unable to allocate 2 TiB"),
+            "out of memory (Unable to allocate 2 TiB); make batch_size ",
+        ),
+    ],
+)
+def test_what_cannot_be_written_or_held_is_one_line_and_exit_code_2(
+    error: Exception, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(argv: list[str]) -> None:
+        raise error
+
+    assert entry.run_entry(main, []) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {sentence}")
+    assert printed.count("\n") == 1
+
+
+def test_a_device_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    import jax.numpy as jnp
+
+    assert entry.run_entry(lambda argv: jnp.zeros((1 << 45,)).block_until_ready(), []) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating "
+    )
 
 
 def test_a_reader_that_has_gone_is_no_traceback() -> None:

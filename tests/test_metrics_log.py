@@ -16,7 +16,6 @@ from t5like.metrics_log import (
     encode_number,
     input_wait_percent,
     read_metrics,
-    write_atomically,
 )
 
 NAMES = st.text(alphabet='ab/_ é"\n', min_size=1, max_size=8)
@@ -165,14 +164,6 @@ def test_a_missing_log_is_named(tmp_path):
 def test_reserved_names_are_refused(tmp_path):
     with MetricsLog(tmp_path, resume_step=None) as log, pytest.raises(ValueError, match="split"):
         log.write("train", 1, {"split": 1.0})
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "page.html"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "\ud800")
-    assert path.read_text() == "old"
 
 
 def test_input_wait_is_a_share_of_the_time_of_all_steps() -> None:

@@ -24,6 +24,7 @@ from t5like.config import to_dict, to_json
 from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.training import abstract_state, place
+from t5like.whole_files import write_json
 
 MEASURED_TIMES = {"tokens_per_second", "step_seconds", "input_wait_seconds", "input_wait_percent"}
 MAX_WAIT_SECONDS = 120.0
@@ -188,7 +189,7 @@ def test_a_run_does_not_go_on_with_other_data(
     shutil.copytree(small_text / "text", tmp_path / "text")
     (tmp_path / "text" / "more.txt").write_text("abc def")
     config = dataclasses.replace(small_pretrain, data=str(tmp_path / "text"))
-    workdirs.write_json(tmp_path / "run" / "config.json", to_dict(config))
+    write_json(tmp_path / "run" / "config.json", to_dict(config))
     with pytest.raises(UserError, match="The training data is not that of the checkpoints"):
         run(config, tmp_path / "run")
 

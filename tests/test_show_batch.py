@@ -19,6 +19,7 @@ from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE
 from t5like.errors import UserError
 from t5like.show_batch import _run_lengths, batch_sha256, rebuild_batch
+from t5like.whole_files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_other_data_or_another_config_are_refused(audited: tuple[Any, Path], tmp
     shutil.copytree(config.data, tmp_path / "text")
     (tmp_path / "text" / "more.txt").write_text("abc def")
     moved = dataclasses.replace(config, data=str(tmp_path / "text"))
-    workdirs.write_json(tmp_path / "run" / "config.json", to_dict(moved))
+    write_json(tmp_path / "run" / "config.json", to_dict(moved))
     with pytest.raises(UserError, match="training data is not that of"):
         rebuild_batch(moved, config.num_steps - 1, tmp_path / "run")
 

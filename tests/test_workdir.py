@@ -18,6 +18,7 @@ from t5like.models.config import TransformerConfig
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
 from t5like.outcome import check_folder, write_outcome
+from t5like.whole_files import write_json
 
 MODEL = TransformerConfig(
     embed_dim=16,
@@ -106,7 +107,7 @@ def test_a_run_cannot_be_made_shorter_than_it_is(small_pretrain: Any, workdir: P
 def test_a_field_added_since_has_the_value_it_had_in_effect(small_pretrain: Any, workdir: Path) -> None:
     saved = to_dict(small_pretrain)
     del saved["label_smoothing"], saved["model"]["remat"]  # as a run of an earlier version has it
-    workdirs.write_json(workdir / "config.json", saved)
+    write_json(workdir / "config.json", saved)
     assert workdirs.find_resume_step(workdir, small_pretrain) is None
     smoother = dataclasses.replace(small_pretrain, label_smoothing=0.1)
     message = refused(lambda: workdirs.find_resume_step(workdir, smoother))
@@ -209,14 +210,6 @@ def test_a_run_is_used_from_its_newest_checkpoint_only(workdir: Path, tmp_path: 
     shutil.rmtree(workdir / "checkpoints")
     (workdir / "checkpoints").write_text("")
     assert "checkpoints is damaged" in refused(lambda: workdirs.load_workdir(workdir))
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    workdirs.write_json(tmp_path / "a.json", {"a": 1})
-    with pytest.raises(TypeError):
-        workdirs.write_json(tmp_path / "a.json", {"a": object()})
-    assert workdirs.read_json(tmp_path / "a.json") == {"a": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_an_evaluation_goes_to_a_folder_of_its_own(workdir: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from t5like.data.sources.base import Source
-from t5like.data.whole_files import whole_file
 from t5like.errors import UserError
+from t5like.whole_files import whole_file
 
 # A file that was changed so lately may change once more without its times telling.
 SETTLED_SECONDS = 2.0

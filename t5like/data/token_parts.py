@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from t5like.data.quarantine import Blocks
-from t5like.data.whole_files import whole_file
+from t5like.whole_files import whole_file
 
 # Small enough for the processor's cache, large enough that a section costs little beside its ids.
 _SECTION_IDS, _SECTION_RECORDS = 2**18, 2**16

@@ -30,8 +30,8 @@ from t5like.data.quarantine import Retried
 from t5like.data.sources.base import Source
 from t5like.data.token_parts import DamagedPartError, Part, PartName, PartSize, write_part
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
-from t5like.data.whole_files import remove_abandoned, whole_file
 from t5like.errors import DamagedDataError, UserError
+from t5like.whole_files import remove_abandoned, whole_file
 
 # Raised whenever parts are laid out otherwise, or the same text and vocabulary give other ids.
 _FORMAT = 1

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5like.errors import UserError
+from t5like.whole_files import whole_file
 
 Folder = str | os.PathLike[str]
 
@@ -77,14 +78,10 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
       UserError: it cannot be written; it is as it was then.
     """
     path = path.expanduser()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(content)
     except OSError as error:
         raise UserError(f"Cannot write the vocabulary {path}: {error.strerror}.") from error
 

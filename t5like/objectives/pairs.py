@@ -105,11 +105,11 @@ def exchange(
     order = np.lexsort((rng.random(len(pairs)), of_document))
     pairs, of_document = pairs[order], of_document[order]
     _, firsts, counts = np.unique(of_document, return_index=True, return_counts=True)
-    largest = int(counts.argmax()) if len(counts) else 0
-    excess = max(2 * int(counts.max(initial=0)) - len(pairs), 0)
+    largest = int(np.argmax(counts)) if len(counts) else 0
+    excess = max(2 * int(np.max(counts, initial=0)) - len(pairs), 0)
     if excess:
         pairs = np.delete(pairs, firsts[largest] + np.arange(excess))
     # Documents lie side by side, so a shift by the most pairs of one leads out of each.
-    most = min(int(counts.max(initial=0)), len(pairs) // 2)
+    most = min(int(np.max(counts, initial=0)), len(pairs) // 2)
     shift = int(rng.integers(most, len(pairs) - most + 1)) if len(pairs) else 0
     return pairs, np.roll(pairs, shift)

@@ -4,13 +4,14 @@ import os
 import pathlib
 
 from t5like import __version__
-from t5like.metrics_log import input_wait_percent, write_atomically
+from t5like.metrics_log import input_wait_percent
 from t5like.report import sections
 from t5like.report.format import TIMES, format_count, format_duration, format_value
 from t5like.report.markup import Markup, element, join
 from t5like.report.style import STYLE
 from t5like.report.workdir import Run, read_runs, short_class
 from t5like.scores import Score
+from t5like.whole_files import write_text
 
 REPORT_FILE = "report.html"
 _NUM_SCORE_TILES = 4
@@ -31,7 +32,7 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     folder = pathlib.Path(workdir)
     page = render_page(read_runs(folder))
     path = folder / REPORT_FILE
-    write_atomically(path, page)
+    write_text(path, page)
     return path
 
 

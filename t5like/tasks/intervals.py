@@ -42,7 +42,7 @@ def interval(
     if num_resamples < 1 or not 0 < confidence < 1:
         raise ValueError(f"num_resamples {num_resamples}, confidence {confidence}")
     unit_of_example = group_numbers(examples) if metric.by_group else np.arange(len(examples))
-    num_units = int(unit_of_example.max()) + 1
+    num_units = int(np.max(unit_of_example)) + 1
     if isinstance(metric.measure, CountedMeasure):
         of_counts = metric.measure.of_counts(examples, answers)
     else:

@@ -4,15 +4,16 @@ import io
 import json
 import math
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from t5like.errors import UserError
 from t5like.tasks.base import Answer, Example, Task
 from t5like.tasks.submission_check import HIGHEST_NUMBER, TSV_HEADER, check_submission
 from t5like.tasks.suites import Cell, Layout, SubmissionFile, Suite
+from t5like.whole_files import whole_file
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # of every file, so that equal predictions make equal bytes
 
@@ -48,7 +49,7 @@ def write_submission(
       UserError: answers are missing, or do not fit the leaderboard, or `path` cannot be written; nothing was written.
       ValueError: there are not as many answers as examples.
     """
-    path = pathlib.Path(path)
+    path = Path(path)
     _check_names(suite, answers, path, fills_missing=fills_missing)
     notes: list[str] = []
     texts = {}
@@ -77,7 +78,7 @@ _FILLED_WITH: dict[Layout, str] = {
 
 
 def _check_names(
-    suite: Suite, answers: Mapping[str, SplitAnswers], path: pathlib.Path, *, fills_missing: bool
+    suite: Suite, answers: Mapping[str, SplitAnswers], path: Path, *, fills_missing: bool
 ) -> None:
     """Raises UserError if answers are to something else, or some are missing that may not be filled in."""
     names = [file.name for file in suite.files]
@@ -176,7 +177,7 @@ def _passages(rows: Iterable[tuple[tuple[int, int, int], Cell]]) -> list[dict[st
     ]
 
 
-def _write(path: pathlib.Path, texts: Mapping[str, str], suite: Suite) -> None:
+def _write(path: Path, texts: Mapping[str, str], suite: Suite) -> None:
     """Writes the zip if the leaderboard would take it.
 
     Raises:
@@ -188,16 +189,14 @@ def _write(path: pathlib.Path, texts: Mapping[str, str], suite: Suite) -> None:
             info = zipfile.ZipInfo(name, _DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, text.encode("utf-8"))
-    draft = path.with_name(path.name + ".tmp")
     try:
-        draft.write_bytes(packed.getvalue())
-        if problems := check_submission(draft):
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise UserError(f"{suite.title} would refuse {path.name}: {problems[0]}{more}")
-        os.replace(draft, path)
+        with whole_file(path) as file:
+            file.write(packed.getvalue())
+            file.flush()
+            if problems := check_submission(Path(file.name)):
+                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+                raise UserError(f"{suite.title} would refuse {path.name}: {problems[0]}{more}")
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}): give a file in a folder that is there."
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ Source: RFC 3720, appendix B.4, for the polynomial and the test vectors. Measure
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ _POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 _PIECE_BYTES = 2048  # the table has a KiB for each
 _FEW_BYTES = 32
 _ENTRIES = np.arange(_PIECE_BYTES, dtype=np.int64) * 256  # where the table begins for each position
+_XOR: Any = np.bitwise_xor  # numpy 2.5 declares no `reduce` of an array for it
 
 
 def crc32c(data: bytes) -> int:
@@ -28,7 +30,7 @@ def crc32c(data: bytes) -> int:
             entries: np.ndarray = values + _ENTRIES[_PIECE_BYTES - len(values) :]
             # The state is as if it were in the next bytes.
             entries[:4] ^= (state & 0xFF, state >> 8 & 0xFF, state >> 16 & 0xFF, state >> 24)
-            state = int(np.bitwise_xor.reduce(contributions.take(entries)))
+            state = int(_XOR.reduce(contributions.take(entries)))
             start += len(values)
     for byte in data[start:]:
         state = _BYTE_TABLE[(state ^ byte) & 0xFF] ^ state >> 8

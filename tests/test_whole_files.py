@@ -1,12 +1,13 @@
 """A file appears whole or not at all, and nobody takes it from whoever writes it."""
 
 import fcntl
+import resource
 import threading
 
 import pytest
 
-from t5like.data import whole_files
-from t5like.data.whole_files import remove_abandoned, whole_file
+from t5like import whole_files
+from t5like.whole_files import is_being_written, remove_abandoned, whole_file, write_json, write_text
 
 
 def test_it_has_its_name_once_it_is_whole(tmp_path):
@@ -15,6 +16,30 @@ def test_it_has_its_name_once_it_is_whole(tmp_path):
         assert not (tmp_path / "a").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"one"
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+    try:
+        with (
+            pytest.raises(OSError, match=f"File too large: '{tmp_path}/a'"),
+            whole_file(tmp_path / "a") as file,
+        ):
+            file.write(bytes(1 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("write", "wrong", "error"),
+    [(write_json, {"a": object()}, TypeError), (write_text, "\ud800", ValueError)],
+)
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path, write, wrong, error):
+    write_json(tmp_path / "a", {"a": 1})
+    with pytest.raises(error):
+        write(tmp_path / "a", wrong)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{\n  "a": 1\n}\n']
 
 
 def test_an_error_leaves_what_was_there(tmp_path):
@@ -34,7 +59,8 @@ def test_what_is_written_is_not_abandoned_and_what_nobody_writes_is(tmp_path):
     (tmp_path / f".b.0{whole_files._SUFFIX}").write_bytes(b"half")
     with whole_file(tmp_path / "a") as file:
         remove_abandoned(tmp_path)
-        assert len(list(tmp_path.iterdir())) == 1
+        (draft,) = tmp_path.iterdir()
+        assert is_being_written(draft)
         file.write(b"one")
     assert (tmp_path / "a").read_bytes() == b"one"
 

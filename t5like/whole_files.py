@@ -1,13 +1,14 @@
-"""Files that appear whole or not at all, whatever becomes of the process that writes them."""
+"""Files that appear whole or not at all, whatever becomes of the process, or the machine, that writes them."""
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _SUFFIX = ".writing"
 _ABANDONED_SECONDS = 24 * 3600.0
@@ -18,16 +19,45 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Gives a file to write that takes the name `path` at the end, or goes away after an error.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: it cannot be written; `filename` is that of the file or of its folder.
     """
     file, temporary = _open_locked(path)
     try:
         with file:
             yield file
             file.flush()
+            os.fsync(file.fileno())  # or the name could reach the disk before what it names
             os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a write that fails says not where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file of UTF-8 text whole or not at all; lines end as they do in `text`.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    content = text.encode("utf-8")
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON that people can read, whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def is_being_written(path: Path) -> bool:
+    """Returns whether a file has its name only until it is whole, or was left so by a process that is gone."""
+    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
 def remove_abandoned(folder: Path) -> None:
