@@ -40,6 +40,7 @@ def parse_command_line(
     config_class: type[Config],
     default: Config | None = None,
     has_workdir: bool = True,
+    example: str = "--workdir runs/tiny",
 ) -> tuple[Config, CommandLine]:
     """Returns the config of an entry point, and the options that are not part of it.
 
@@ -48,6 +49,7 @@ def parse_command_line(
       command: how the user calls this entry point, for messages.
       default: the config to start from where no file is given; None makes the file necessary.
       has_workdir: whether there is an option --workdir.
+      example: what else a command line needs that names a config file, for messages.
 
     Raises:
       UserError: for a missing or broken file, an unknown field (naming the nearest) or a value of a wrong type.
@@ -55,29 +57,28 @@ def parse_command_line(
     file, argv = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
     wants_help = "-h" in argv or "--help" in argv
     if file is None and default is None and not wants_help:
-        raise UserError(
-            f"{command} needs a config file first, such as: {command} configs/tiny.py --workdir runs/tiny"
-        )
+        raise UserError(f"{command} needs a config file first, such as: {command} configs/tiny.py {example}")
     config = default if file is None else load_config_file(Path(file), config_class)
+    option = "--workdir DIR " if has_workdir else ""
     if config is None:
-        print(f"usage: {command} CONFIG.py --workdir DIR [--print_config] [--path.to.field VALUE ...]\n")
+        print(f"usage: {command} CONFIG.py {option}[--print_config] [--path.to.field VALUE ...]\n")
         print(f"Name a config file to see its fields: {command} configs/tiny.py --help")
         raise SystemExit(0)
 
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--workdir")
     own.add_argument("--print_config", "--print-config", action="store_true")
     if wants_help:
-        option = "--workdir DIR " if has_workdir else ""
         print(f"usage: {command} [CONFIG.py] {option}[--print_config] [--path.to.field VALUE ...]\n")
         if has_workdir:
             print("  --workdir DIR    where the run is written and, if it exists, resumed from")
         print("  --print_config   print the resolved config as JSON and stop\n")
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            options, rest = own.parse_known_args(argv)
-    except SystemExit:
-        raise UserError(f"{command}: --workdir needs the path of a folder.") from None
+        options, rest = own.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        is_workdir = error.argument_name == "--workdir"
+        mistake = "--workdir needs the path of a folder" if is_workdir else "--print_config takes no value"
+        raise UserError(f"{command}: {mistake}.") from None
     if options.workdir and not has_workdir:
         raise UserError(f"{command} has no run to keep; leave out --workdir {options.workdir}.")
     config = override(config, rest, command=command)

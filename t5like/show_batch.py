@@ -60,7 +60,9 @@ def main(argv: list[str]) -> None:
         default = workdirs.load_config(options.workdir)
         if not isinstance(default, Pretrain):
             raise UserError(f"{options.workdir} is no pretraining run; {COMMAND} rebuilds batches of these.")
-    config, more = parse_command_line(rest, command=COMMAND, config_class=Pretrain, default=default)
+    config, more = parse_command_line(
+        rest, command=COMMAND, config_class=Pretrain, default=default, example=f"--step {options.step}"
+    )
     if more.prints_config:
         print(to_json(config))
         return

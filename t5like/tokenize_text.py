@@ -48,7 +48,12 @@ def main(argv: list[str]) -> None:
         default = Tokenize(**{field.name: getattr(run, field.name) for field in dataclasses.fields(Pretrain)})
         argv = argv[1:]
     config, options = parse_command_line(
-        argv, command=COMMAND, config_class=Tokenize, default=default, has_workdir=False
+        argv,
+        command=COMMAND,
+        config_class=Tokenize,
+        default=default,
+        has_workdir=False,
+        example="--token_store runs/store",
     )
     if options.prints_config:
         print(to_json(config))

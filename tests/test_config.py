@@ -313,8 +313,25 @@ def test_a_config_file_that_is_not_there_names_the_nearest(config_file: Path) ->
 def test_a_command_without_its_file_says_so() -> None:
     with pytest.raises(UserError, match="needs a config file first"):
         parse("--workdir", "w")
-    with pytest.raises(UserError, match="--workdir needs the path of a folder"):
-        parse_command_line(["--workdir"], command="c", config_class=Finetune, default=Finetune())
+    for argv, sentence in (
+        (["--workdir"], "c: --workdir needs the path of a folder"),
+        (["--print_config=yes"], "c: --print_config takes no value"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            parse_command_line(argv, command="c", config_class=Finetune, default=Finetune())
+
+
+def test_a_command_without_workdir_speaks_of_none(capsys: pytest.CaptureFixture[str]) -> None:
+    def parse_alone(*argv: str) -> None:
+        parse_command_line(
+            list(argv), command="c", config_class=Pretrain, has_workdir=False, example="--step 3"
+        )
+
+    with pytest.raises(UserError, match=r"such as: c configs/tiny\.py --step 3$"):
+        parse_alone()
+    with pytest.raises(SystemExit):
+        parse_alone("--help")
+    assert "--workdir" not in capsys.readouterr().out
 
 
 def test_print_config_gives_json_that_is_the_config(

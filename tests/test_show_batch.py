@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -87,6 +88,15 @@ def test_a_digest_is_of_everything() -> None:
 )
 def test_features_are_shown_in_runs(values: list[int], shown: str) -> None:
     assert _run_lengths(np.array(values)) == shown
+
+
+def test_a_run_that_may_not_be_written_to_is_read(
+    audited: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workdir = audited
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # as one who is not root sees it
+    batch, _ = rebuild_batch(config, 0, workdir)
+    assert len(batch["example_ids"]) == config.batch_size
 
 
 def test_other_data_or_another_config_are_refused(audited: tuple[Any, Path], tmp_path: Path) -> None:
