@@ -27,7 +27,11 @@ and, where there is a use for them,
     decoder_positions        [batch, targets_length]   int32      counted as the family does
     decoder_causal_attention [batch, targets_length]   int32    1 on a prefix whose tokens see one another; absent: none
 
-Packed rows hold several examples, whose tokens have the segment ids 1, 2, 3, ... on both sides and see no others.
+Packed rows hold several examples, whose tokens have the segment ids 1, 2, 3, ... on both sides and see no others. Where an
+encoder with a head reads packed rows, what is predicted stays [examples, ...] with columns as in rows of their own, and
+
+    example_starts           [examples, 2]             int32    the row and the column that each example begins at
+    example_lengths          [examples]                int32    its tokens, 0 for an example of padding
 
 Attention masks come from the segment ids alone, never from the token ids: a padding id may be a token as well. T5
 pads with 0 and starts the decoder with it; what other families do is in their `SpecialTokens`.
@@ -39,6 +43,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 EXAMPLE_IDS = "example_ids"
+EXAMPLE_STARTS, EXAMPLE_LENGTHS = "example_starts", "example_lengths"
 
 Features = dict[str, np.ndarray]
 

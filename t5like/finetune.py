@@ -4,6 +4,7 @@ t5like finetune configs/finetune.py --task glue/sst2 --data_dir GLUE --init runs
 """
 
 import dataclasses
+import functools
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from t5like.tasks import TASKS, find_task
 from t5like.tasks.base import Example, Task
 from t5like.tasks.tables import LabelKind, TableColumns
 from t5like.training import TrainingConfig, check_lengths, place, train
-from t5like.trimming import TrimmedBatches
+from t5like.trimming import ShrunkBatches, packed, trimmed
 
 COMMAND = "t5like finetune"
 
@@ -63,7 +64,8 @@ class Finetune(TrainingConfig):
     answers: Answering = "written"
     """Whether an encoder-decoder writes its answer, or scores each of the task's labels and takes the likeliest."""
     trims_batches: bool = True
-    """Leave out the columns of a batch that are padding in every row, but for a multiple of 32; each width is compiled."""
+    """Leave out padding: on one device the examples of a batch are put into as few rows as they fit in, on several the
+    columns that are padding in every row are cut off. Losses stay the same; each shape is compiled."""
     max_train_examples: int | None = None
     """Training examples, the first ones, at most; None: all."""
     eval_split: str = "validation"
@@ -138,7 +140,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     train(
         config,
         placement,
-        TrimmedBatches(batches) if config.trims_batches else batches,
+        shrunk(batches, config, packs=batching.packs, pad_id=vocabulary.pad_id),
         workdir=workdir,
         data_sha256=digest_of(tasks, train_examples),
         resume_step=resume_step,
@@ -153,6 +155,20 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     ]
     samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
     return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
+
+
+def shrunk(batches: BatchIterator, config: Finetune, *, packs: bool, pad_id: int) -> BatchIterator:
+    """Returns the batches without as much of their padding as can go.
+
+    Args:
+      packs: whether the examples of a batch may share rows.
+      pad_id: the vocabulary's.
+    """
+    if not config.trims_batches:
+        return batches
+    if packs and not config.packs_rows and config.num_microbatches == 1:  # microbatches take whole rows
+        return ShrunkBatches(batches, functools.partial(packed, pad_id=pad_id))
+    return ShrunkBatches(batches, trimmed)
 
 
 def forms_of(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from t5like.batch import trained_stack
+from t5like.batch import EXAMPLE_LENGTHS, trained_stack
 
 TOKEN, NEXT_SENTENCE = "token", "next_sentence"
 """What language models predict: the tokens of a row, and whether the second text of a pair follows the first."""
@@ -61,7 +61,10 @@ def targets_of(batch: Mapping[str, jax.Array]) -> dict[str, Targets]:
     for name, feature in _OF_ROWS.items():
         if feature in batch:
             ids = batch[feature]
-            is_row = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1).astype(jnp.float32)
+            if EXAMPLE_LENGTHS in batch:
+                is_row = (batch[EXAMPLE_LENGTHS] > 0).astype(jnp.float32)
+            else:
+                is_row = jnp.any(batch["encoder_segment_ids"] > 0, axis=-1).astype(jnp.float32)
             is_row = is_row.reshape(is_row.shape + (1,) * (ids.ndim - is_row.ndim))
             targets[name] = Targets(ids, jnp.broadcast_to(is_row, ids.shape))
     return targets

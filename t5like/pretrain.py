@@ -53,6 +53,7 @@ MAX_NGRAM_TOKENS = 2_000_000
 
 # How a model computes, not what: a run may differ in these from the run whose parameters it starts from.
 MAY_DIFFER_FROM_INIT = (
+    "unrolls_scan",
     *("dropout_rate", "dropout_spots", "shares_dropout", "init_stddev"),
     *("compute_dtype", "attention", "remat"),
 )

@@ -23,7 +23,7 @@ from t5like.sharding import put_batch
 from t5like.tasks.base import Answer, Example, Task
 from t5like.tasks.heads import TaskHead, head_of
 from t5like.trained_model import Init, load_model
-from t5like.trimming import trimmed
+from t5like.trimming import packed, trimmed
 
 PyTree = Any
 Answering = Literal["written", "ranked"]
@@ -36,7 +36,12 @@ class Batching(NamedTuple):
 
     batch_size: int
     sharding: NamedSharding
-    trims: bool  # leaves out the columns that are padding in every row
+    trims: bool  # leaves padding out
+
+    @property
+    def packs(self) -> bool:
+        """Whether examples share rows: not over several devices, where each has examples of its own."""
+        return self.trims and self.sharding.mesh.size == 1
 
 
 class TaskForm(Protocol):
@@ -182,7 +187,7 @@ class HeadForm:
     def answerer(self, model: Transformer, examples: Sequence[Example], batching: Batching) -> AnswerAll:
         """Returns what reads the head's logits as answers."""
         rows, answers = self._ask(examples)
-        batches = Batches(rows, batching)
+        batches = Batches(rows, batching, pad_id=self._vocabulary.pad_id)
 
         @jax.jit
         def predict(params: PyTree, batch: dict[str, jax.Array]) -> jax.Array:
@@ -193,12 +198,18 @@ class HeadForm:
 
 
 class Batches:
-    """Rows in batches on the devices, each row once; those of about the same length together."""
+    """Rows in batches on the devices, each row once; packed, or those of about the same length together."""
 
-    def __init__(self, rows: Sequence[Features], batching: Batching) -> None:
-        """Takes the rows; what is computed of row i is known by its place i."""
+    def __init__(self, rows: Sequence[Features], batching: Batching, *, pad_id: int | None = None) -> None:
+        """Takes the rows; what is computed of row i is known by its place i.
+
+        Args:
+          pad_id: the vocabulary's, where rows may be packed; None: they stay one example each.
+        """
         lengths = [int((row["encoder_segment_ids"] > 0).sum()) for row in rows]
-        order = np.argsort(lengths, kind="stable")
+        self._pad_id = pad_id if batching.packs else None
+        # Batches that hold about as many tokens are of few shapes once packed.
+        order = np.argsort(lengths, kind="stable") if self._pad_id is None else np.arange(len(rows))
         self._rows = [{**rows[i], EXAMPLE_IDS: np.asarray(i, np.int64)} for i in order]
         self._batching = batching
 
@@ -207,7 +218,11 @@ class Batches:
         batch_size, sharding, trims = self._batching
         for batch in evaluation_batches(self._rows, batch_size=batch_size):
             places, arrays = batch[EXAMPLE_IDS], without_ids(batch)
-            yield places, put_batch(trimmed(arrays) if trims else arrays, sharding)
+            if self._pad_id is not None:
+                arrays = packed(arrays, pad_id=self._pad_id)
+            elif trims:
+                arrays = trimmed(arrays)
+            yield places, put_batch(arrays, sharding)
 
     def each(self, answer: Callable[[dict[str, jax.Array]], Sequence[Any]]) -> list[Any]:
         """Returns what `answer` gives for each row of a batch, for all rows in order."""

@@ -173,7 +173,8 @@ def place(
         raise UserError(
             f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
         )
-    model = Transformer(config, rules)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    model = Transformer(dataclasses.replace(config, unrolls_scan=on_cpu), rules)
     try:
         boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
         axes = param_axes(boxed)

@@ -6,7 +6,7 @@ row has to be kept between windows.
 
 import numpy as np
 
-from t5like.batch import EXAMPLE_IDS, Features
+from t5like.batch import EXAMPLE_IDS, EXAMPLE_LENGTHS, EXAMPLE_STARTS, Features
 from t5like.errors import UserError
 
 _SIDES = ("encoder", "decoder")
@@ -68,29 +68,59 @@ def pack(examples: Features, *, pad_id: int) -> Features:
         raise UserError(
             f"Rows with {per_row[0]} cannot be packed, for it belongs to a whole row; set packs_rows to False."
         )
+    rows, order, layouts = _lay_out(examples)
+    segments = _count_within(rows)
+    num_rows = int(rows[-1]) + 1 if len(rows) else 0
+    packed: Features = {}
+    for side, layout in layouts.items():
+        packed |= layout.moved(examples, side, segments, num_rows=num_rows, pad_id=pad_id)
+    ids = np.full((num_rows, int(segments.max(initial=0)) + 1), -1, np.int64)
+    ids[rows, segments] = examples[EXAMPLE_IDS][order]
+    packed[EXAMPLE_IDS] = ids
+    return packed
+
+
+def pack_encoder(examples: Features, *, pad_id: int) -> Features:
+    """Returns what an encoder reads of examples packed into fewer rows, and the rest as it is: of each example.
+
+    A model gives its predictions in the examples' own order and columns, for it is told where each of them lies. With two
+    examples of 2 and 1 tokens, length 4, padding 0:
+
+        encoder_input_tokens   [7 8 0 0] [9 0 0 0]   ->   [7 8 9 0]
+        encoder_segment_ids    [1 1 0 0] [1 0 0 0]   ->   [1 1 2 0]
+        encoder_positions                            ->   [0 1 0 0]
+        label_ids              1         0           ->   1         0
+        example_starts                               ->   [0 0]     [0 2]
+        example_lengths                              ->   2         1
+
+    Args:
+      examples: rows of an encoder alone; real tokens come first in each. A row of padding has no tokens.
+      pad_id: what fills up features of tokens; others are filled with 0.
+    """
+    rows, order, layouts = _lay_out(examples)
+    layout = layouts["encoder"]
+    num_rows = int(rows[-1]) + 1 if len(rows) else 0
+    packed = {name: feature for name, feature in examples.items() if not name.startswith("encoder")}
+    packed |= layout.moved(examples, "encoder", _count_within(rows), num_rows=num_rows, pad_id=pad_id)
+    starts = np.zeros((len(rows), 2), np.int32)
+    starts[order] = np.stack([rows, layout.first_column], axis=1)
+    lengths = np.count_nonzero(examples["encoder_segment_ids"], axis=1)
+    return {**packed, EXAMPLE_STARTS: starts, EXAMPLE_LENGTHS: lengths.astype(np.int32)}
+
+
+def _lay_out(examples: Features) -> tuple[np.ndarray, np.ndarray, dict[str, "_Layout"]]:
+    """Returns (the row of each example, in ascending order; which example that is; where the tokens of each side go)."""
     sides = [side for side in _SIDES if f"{side}_segment_ids" in examples]
     lengths = np.stack([np.count_nonzero(examples[f"{side}_segment_ids"], axis=1) for side in sides], axis=1)
     capacities = np.array([examples[f"{side}_segment_ids"].shape[1] for side in sides])
     rows = first_fit(lengths, capacities)
     order = np.argsort(rows, kind="stable")  # by row, and in their old order within
     rows = rows[order]
-    num_rows = int(rows[-1]) + 1 if len(rows) else 0
-    segments = _count_within(rows)
-
-    packed: Features = {}
-    for side, side_lengths in zip(sides, lengths.T, strict=True):
-        layout = _Layout(rows, order, side_lengths[order])
-        for name, feature in examples.items():
-            if name.startswith(side):
-                fill = pad_id if name.endswith("_tokens") else 0
-                packed[name] = layout.move(feature, num_rows, fill)
-        shape = packed[f"{side}_segment_ids"].shape
-        packed[f"{side}_segment_ids"] = layout.fill(shape, (segments + 1)[layout.example])
-        packed[f"{side}_positions"] = layout.fill(shape, layout.position)
-    ids = np.full((num_rows, int(segments.max(initial=0)) + 1), -1, np.int64)
-    ids[rows, segments] = examples[EXAMPLE_IDS][order]
-    packed[EXAMPLE_IDS] = ids
-    return packed
+    layouts = {
+        side: _Layout(rows, order, side_lengths[order])
+        for side, side_lengths in zip(sides, lengths.T, strict=True)
+    }
+    return rows, order, layouts
 
 
 class _Layout:
@@ -103,8 +133,23 @@ class _Layout:
         starts = ends - lengths
         self.position = np.arange(len(self.example)) - starts[self.example]
         first_of_row = np.searchsorted(rows, rows)  # the example that each one's row begins with
-        self._column = self.position + (starts - starts[first_of_row])[self.example]
+        self.first_column = starts - starts[first_of_row]
+        self._column = self.position + self.first_column[self.example]
         self._row = rows[self.example]
+
+    def moved(
+        self, examples: Features, side: str, segments: np.ndarray, *, num_rows: int, pad_id: int
+    ) -> Features:
+        """Returns the features of the side, packed, with segments numbered from 1 and positions in them."""
+        packed = {
+            name: self.move(feature, num_rows, pad_id if name.endswith("_tokens") else 0)
+            for name, feature in examples.items()
+            if name.startswith(side)
+        }
+        shape = packed[f"{side}_segment_ids"].shape
+        packed[f"{side}_segment_ids"] = self.fill(shape, (segments + 1)[self.example])
+        packed[f"{side}_positions"] = self.fill(shape, self.position)
+        return packed
 
     def fill(self, shape: tuple[int, ...], values: np.ndarray) -> np.ndarray:
         """Returns an int32 feature that has `values` on its tokens and 0 elsewhere."""

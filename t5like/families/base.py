@@ -21,6 +21,7 @@ NOT_PUBLIC = (
     "compute_dtype",
     "attention",
     "scans_layers",
+    "unrolls_scan",
     "remat",
     "dropout_rate",
     "dropout_spots",

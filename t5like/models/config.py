@@ -103,6 +103,8 @@ class TransformerConfig:
     smaller on a single CPU and cannot be split over devices. The results are the same."""
     scans_layers: bool = True
     """True stacks the layers' parameters and runs them in a loop: compile time stays flat in depth."""
+    unrolls_scan: bool = False
+    """Whether that loop is written out: faster on a CPU, where it copies each layer's parameters, but more to compile."""
     remat: RematPolicy = "none"
     """What the backward pass computes again: nothing, whole layers, or all but the matrix products."""
 

@@ -168,7 +168,11 @@ def apply_layers(
     to unrolled layers: a loop over layers would copy them whole at every token.
     """
     if config.remat != "none":
-        layer = nn.remat(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scans_layers)
+        layer = nn.remat(
+            layer,
+            policy=REMAT_POLICIES[config.remat],
+            prevent_cse=not config.scans_layers or config.unrolls_scan,
+        )
     keys = None if dropout_key is None else jax.random.split(dropout_key, num_layers)
     if config.scans_layers:
         assert cache is None
@@ -178,6 +182,7 @@ def apply_layers(
             split_rngs={"params": True},
             in_axes=(0, *(nn.broadcast,) * len(shared)),
             length=num_layers,
+            unroll=num_layers if config.unrolls_scan else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return scanned(config, rules, name="layers")(x, PerLayer(keys), *shared)

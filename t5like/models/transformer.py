@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from t5like.batch import EXAMPLE_LENGTHS, EXAMPLE_STARTS
 from t5like.errors import UserError
 from t5like.losses import LABEL, NEXT_SENTENCE, SCORE, SPAN, TAG, TOKEN
 from t5like.models.attend import KeyValue
@@ -123,7 +124,7 @@ class Transformer(nn.Module):
         return Dense(num_outputs, axes, self._init(fan_in_normal), self.config.compute_dtype, has_bias)
 
     def __call__(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
-        """Returns what the head makes of a batch, float32.
+        """Returns what the head makes of a batch, float32; of packed rows what a classifier makes of each example.
 
         language_model: [batch, length, vocab]; sequence_classification: [batch, labels]; token_tagging:
         [batch, length, labels]; span_extraction: [batch, length, 2], the logits of being the answer's first and last
@@ -153,17 +154,21 @@ class Transformer(nn.Module):
         token: logits [batch, length, vocab]; next_sentence, where the model predicts it: logits [batch, 2], of the
         second text following the first or not. Of the other heads, label: logits [batch, labels]; score, where there
         is a single label: [batch]; tag: logits [batch, length, labels]; span: logits [batch, 2, length] of being the
-        answer's first and last token, which no padding is.
+        answer's first and last token, which no padding is. Of packed rows, batch and length are those of the examples.
         """
         c = self.config
         if c.head == "sequence_classification":
             logits = self(batch, dropout_key)
             return {SCORE: logits[:, 0]} if c.num_labels == 1 else {LABEL: logits}
         if c.head == "token_tagging":
-            return {TAG: self(batch, dropout_key)}
+            return {TAG: by_example(self(batch, dropout_key), batch)}
         if c.head == "span_extraction":
-            is_real = batch[f"{c.last_stack}_segment_ids"][:, None] > 0
-            return {SPAN: jnp.where(is_real, self(batch, dropout_key).swapaxes(1, 2), _NEVER)}
+            logits = by_example(self(batch, dropout_key), batch).swapaxes(1, 2)
+            if EXAMPLE_LENGTHS in batch:
+                is_real = jnp.arange(logits.shape[2]) < batch[EXAMPLE_LENGTHS][:, None]
+            else:
+                is_real = batch[f"{c.last_stack}_segment_ids"] > 0
+            return {SPAN: jnp.where(is_real[:, None], logits, _NEVER)}
         x = self.hidden_states(batch, split_key(dropout_key, 2)[0])  # the same draws as in __call__
         logits_of = {TOKEN: self.rules.constrain(self.logits(x), "batch", "length", "vocab")}
         if c.predicts_next_sentence:
@@ -244,11 +249,15 @@ class Transformer(nn.Module):
     def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
         """Returns one vector a row [batch, embed]: of an encoder's first token, or of a decoder's last real one.
 
+        Of the packed rows of an encoder, it is one vector an example.
+
         Args:
           x: hidden states [batch, length, embed].
         """
         c = self.config
-        if c.last_stack == "encoder":
+        if EXAMPLE_STARTS in batch:
+            pooled = x[batch[EXAMPLE_STARTS][:, 0], batch[EXAMPLE_STARTS][:, 1]]
+        elif c.last_stack == "encoder":
             pooled = x[:, 0]
         else:
             is_real = batch["decoder_segment_ids"] > 0
@@ -333,6 +342,18 @@ class Transformer(nn.Module):
         assert cache is not None
         logits = self.logits(x[:, -1:])[:, 0]  # [rows, num, embed] -> [rows, vocab]
         return logits, state._replace(cache=cache, position=state.position + num)
+
+
+def by_example(x: jax.Array, batch: Batch) -> jax.Array:
+    """Returns x [rows, length, ...] of packed rows as [examples, length, ...], where each begins at column 0.
+
+    What comes behind an example's own tokens is of no meaning. Of rows that are not packed, it is x itself.
+    """
+    if EXAMPLE_STARTS not in batch:
+        return x
+    rows, first_columns = batch[EXAMPLE_STARTS][:, :1], batch[EXAMPLE_STARTS][:, 1:]
+    columns = jnp.minimum(first_columns + jnp.arange(x.shape[1]), x.shape[1] - 1)
+    return x[rows, columns]
 
 
 def init_params(model: Transformer, key: jax.Array) -> Any:

@@ -155,11 +155,6 @@ class UL2:
         written: dict[tuple[int, ...], str | None] = {}
         for denoiser, tokens in zip(self.denoisers, modes, strict=True):
             mode = denoiser.mode
-            if vocabulary.special_tokens.unk_id in tokens:
-                raise UserError(
-                    f"The vocabulary has no tokens for the mode {mode!r}, and would write a part of it as unknown: give the "
-                    "denoisers modes of its own pieces, or name another vocabulary."
-                )
             other = written.setdefault(tuple(tokens.tolist()), mode)
             if other != mode:
                 raise UserError(
