@@ -26,6 +26,9 @@ PyTree = Any
 Place = tuple[str, int | None]
 """One array of ours: its path, and its layer where the path holds `layers`."""
 
+HEAD_PATH = "classifier/"
+"""What the paths of a head's own arrays begin with, but for those of a language model."""
+
 _UNROLLED = re.compile(r"/layers_(\d+)/")
 _NUM_NAMED = 3  # names that a message lists before it only counts
 
@@ -237,6 +240,8 @@ def with_new_head(
 ) -> PyTree:
     """Returns the parameters of a model that has all but its head from another one.
 
+    Where only that one's labels had no names the head is its as well.
+
     Args:
       config: of the model.
       abstract_params: shape and sharding of each of its parameters.
@@ -245,6 +250,7 @@ def with_new_head(
       seed: of the head.
     """
     wanted = dict(flatten(abstract_params))
+    is_own_head = config.head == saved.head and saved.label_names in ((), config.label_names)
     everywhere = NamedSharding(next(iter(wanted.values())).sharding.mesh, PartitionSpec())
     boxed = jax.eval_shape(functools.partial(init_params, Transformer(saved)), jax.random.key(0))
 
@@ -257,7 +263,13 @@ def with_new_head(
     paths = [path for path, _ in flatten(boxed)]
     abstract = [as_wanted(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
     restored = dict(flatten(restore(jax.tree.unflatten(structure, abstract))))
-    shared = {p: leaf for p, leaf in restored.items() if p in wanted and wanted[p].shape == leaf.shape}
+    shared = {
+        path: leaf
+        for path, leaf in restored.items()
+        if path in wanted
+        and wanted[path].shape == leaf.shape
+        and (is_own_head or not path.startswith(HEAD_PATH))
+    }
     known = shared | draw_others(Transformer(config), abstract_params, shared, seed=seed)
     return jax.tree.unflatten(jax.tree.structure(abstract_params), [known[path] for path in wanted])
 

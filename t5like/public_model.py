@@ -18,7 +18,7 @@ from t5like.errors import UserError
 from t5like.families import family_of, find_family
 from t5like.families.base import Family, PublicConfig
 from t5like.families.t5x import T5X
-from t5like.interchange import Plan, export_arrays, import_params, plan_import
+from t5like.interchange import HEAD_PATH, Plan, export_arrays, import_params, plan_import
 from t5like.models.config import Head, TransformerConfig
 from t5like.models.transformer import Transformer
 from t5like.weights.public_files import holds_weights, open_weights
@@ -51,6 +51,11 @@ class PublicModel:
     plan: Plan
     source: TensorSource
     step: int = 0
+
+    @property
+    def has_new_head(self) -> bool:
+        """Whether the checkpoint lacks the arrays of the head, or some of them."""
+        return any(line.fate == "initialised" and line.ours.startswith(HEAD_PATH) for line in self.plan.lines)
 
     def restore(self, abstract_params: PyTree, *, seed: int = 0) -> PyTree:
         """Returns the parameters, laid out as `abstract_params` says; a new head is drawn from the seed."""
@@ -92,7 +97,10 @@ def load_public_model(
     if vocabulary is None:
         vocabulary = load_public_vocabulary(folder, public["model_type"])
     check_vocabulary(config, vocabulary, str(folder))
-    return PublicModel(str(path), family, config, vocabulary, plan, source)
+    model = PublicModel(str(path), family, config, vocabulary, plan, source)
+    if not model.has_new_head:
+        return model
+    return dataclasses.replace(model, config=dataclasses.replace(config, label_names=()))
 
 
 def _read_config(
@@ -183,7 +191,7 @@ def with_labels(public: PublicConfig, config: TransformerConfig, dtype: ExportDt
     """Returns a public config with the names of its labels, which the public code counts, and its dtype."""
     labels = {}
     if config.head in ("sequence_classification", "token_tagging"):
-        names = [f"LABEL_{i}" for i in range(config.num_labels)]
+        names = config.label_names or tuple(f"LABEL_{i}" for i in range(config.num_labels))
         labels = {
             "id2label": {str(i): name for i, name in enumerate(names)},
             "label2id": {name: i for i, name in enumerate(names)},

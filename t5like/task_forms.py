@@ -22,6 +22,7 @@ from t5like.objectives.text_to_text import TextToText
 from t5like.sharding import put_batch
 from t5like.tasks.base import Answer, Example, Task
 from t5like.tasks.heads import TaskHead, head_of
+from t5like.tasks.label_names import are_numbers, head_rows, listed
 from t5like.trained_model import Init, load_model
 from t5like.trimming import packed, trimmed
 
@@ -29,6 +30,14 @@ PyTree = Any
 Answering = Literal["written", "ranked"]
 AnswerAll = Callable[[PyTree], list[Answer]]
 """Parameters -> the answer to each example."""
+ReadOutputs = Callable[[Sequence[np.ndarray]], list[Answer]]
+"""What a head gives for each row -> the answer to each example."""
+
+_LABEL_FEATURES = ("label_ids", "tag_ids")
+"""Those that say which row of the head is right."""
+_FINE_TUNE_FIRST = (
+    "fine-tune it on the task first, a public model with such a head after t5like convert --head none."
+)
 
 
 class Batching(NamedTuple):
@@ -73,7 +82,7 @@ def load_for_task(init: str, task: Task) -> Init:
     if task.kind == "text":
         return load_model(init)
     head = head_of(task)
-    return load_model(init, encoder_head=head.name, num_labels=head.num_labels)
+    return load_model(init, encoder_head=head.name, num_labels=head.num_labels, label_names=head.labels)
 
 
 def task_form(
@@ -88,7 +97,7 @@ def task_form(
     """Returns how a model is asked a task.
 
     Raises:
-      UserError: it cannot be: it is a decoder alone, or has a head for something else.
+      UserError: it cannot be: it is a decoder alone, or has a head for something else or for other labels.
     """
     if not model.num_encoder_layers:
         raise UserError(f"{command} is for models with an encoder; this one is a decoder alone.")
@@ -99,15 +108,38 @@ def task_form(
             )
         return WrittenForm(task, vocabulary, objective, answers)
     head = head_of(task)
-    if (model.head, model.num_labels) != (head.name, head.num_labels):
+    is_named = model.head == head.name and bool(head.labels and model.label_names)
+    if not is_named and (model.head, model.num_labels) != (head.name, head.num_labels):
         raise UserError(
             f"{task.name} needs an encoder with the head {head.name}"
             + (f" of {head.num_labels} labels" if head.num_labels else "")
             + f", but this one has {model.head}"
             + (f" of {model.num_labels}" if model.num_labels else "")
-            + "; fine-tune it on the task first."
+            + f"; {_FINE_TUNE_FIRST}"
         )
-    return HeadForm(task, head, model, vocabulary, objective.inputs_length)
+    rows = rows_of_labels(task, head, model.label_names) if is_named else None
+    return HeadForm(task, head, model, vocabulary, objective.inputs_length, rows)
+
+
+def rows_of_labels(task: Task, head: TaskHead, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Returns the row that each label of a task has in a head whose rows have these names.
+
+    Raises:
+      UserError: they are other labels, or the names only count.
+    """
+    rows = head_rows(head.labels, names)
+    if rows is not None:
+        return rows
+    if are_numbers(names) and len(names) == len(head.labels):
+        raise UserError(
+            f"The head of this model calls its labels {listed(names)}, which does not say which of "
+            f"{listed(head.labels)} of {task.name} each is; write these, in the order of the head, into id2label of the "
+            "config.json it comes from."
+        )
+    raise UserError(
+        f"{task.name} has the labels {listed(head.labels)}, but the head of this model tells apart "
+        f"{listed(names)}; {_FINE_TUNE_FIRST}"
+    )
 
 
 class WrittenForm:
@@ -158,9 +190,16 @@ class HeadForm:
     """An encoder with a head."""
 
     def __init__(
-        self, task: Task, head: TaskHead, model: TransformerConfig, vocabulary: Vocabulary, length: int
+        self,
+        task: Task,
+        head: TaskHead,
+        model: TransformerConfig,
+        vocabulary: Vocabulary,
+        length: int,
+        rows_of_labels: tuple[int, ...] | None,
     ) -> None:
-        """Takes the task and the head that the model has for it."""
+        """Takes the task and the head that the model has for it, and which row each label has there, None: in order."""
+        self._rows_of_labels = None if rows_of_labels is None else np.array(rows_of_labels, np.int32)
         self._task, self._head, self._vocabulary, self._length = task, head, vocabulary, length
         # RoBERTa has a table of one type, which has nothing to tell apart.
         self._has_token_types = model.num_token_types > 1
@@ -170,12 +209,13 @@ class HeadForm:
         """Returns the rows of the head."""
         return self._ask(examples)[0]
 
-    def _ask(
-        self, examples: Sequence[Example]
-    ) -> tuple[list[Features], Callable[[Sequence[Any]], list[Answer]]]:
+    def _ask(self, examples: Sequence[Example]) -> tuple[list[Features], ReadOutputs]:
         if missing := next((example for example in examples if not (example.texts or example.choices)), None):
             raise UserError(f"{self._task.name} has no form for encoders alone (example {missing.index}).")
         features, answers = self._head.ask(examples, self._vocabulary, self._length)
+        if (rows := self._rows_of_labels) is not None:
+            features |= {name: rows[features[name]] for name in _LABEL_FEATURES if name in features}
+            answers = _reordered(answers, rows)
         if not self._has_token_types:
             features.pop("encoder_token_types", None)
         num_rows = len(features["encoder_input_tokens"])
@@ -195,6 +235,11 @@ class HeadForm:
             return prediction
 
         return lambda params: answers(batches.each(lambda batch: jax.device_get(predict(params, batch))))
+
+
+def _reordered(read: ReadOutputs, rows: np.ndarray) -> ReadOutputs:
+    """Returns what reads outputs whose last axis has the labels in these rows."""
+    return lambda outputs: read([logits[..., rows] for logits in outputs])
 
 
 class Batches:

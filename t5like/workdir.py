@@ -26,6 +26,7 @@ from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.interchange import with_new_head
 from t5like.models.config import Head, TransformerConfig
+from t5like.tasks.label_names import head_rows
 from t5like.whole_files import is_being_written, remove_abandoned, write_json
 
 # What may differ between a run and its continuation. A schedule that ends with the run stretches with `num_steps`, and
@@ -197,12 +198,23 @@ class TrainedModel:
         """What messages call it."""
         return str(self.workdir)
 
-    def with_head(self, head: Head | None, num_labels: int) -> "TrainedModel":
-        """Returns the model with another head, or with its own where that is the same or None is given."""
-        if head is None or (head, num_labels) == (self.config.head, self.config.num_labels):
+    def with_head(
+        self, head: Head | None, num_labels: int, label_names: tuple[str, ...] = ()
+    ) -> "TrainedModel":
+        """Returns the model with another head, or with its own where that is the same or None is given.
+
+        A head for labels of other names is another, even if they are as many. Where its own have none they get these.
+        """
+        is_same = (head, num_labels) == (self.config.head, self.config.num_labels)
+        has_names = not label_names or head_rows(label_names, self.config.label_names) is not None
+        if head is None or (is_same and has_names):
             return self
         config = dataclasses.replace(
-            self.config, head=head, num_labels=num_labels, predicts_next_sentence=False
+            self.config,
+            head=head,
+            num_labels=num_labels,
+            label_names=label_names,
+            predicts_next_sentence=False,
         )
         return dataclasses.replace(self, config=config)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +116,32 @@ def test_the_body_is_kept_and_the_head_is_drawn_from_the_seed(encoder: str) -> N
 
 
 def test_a_run_is_given_another_head_and_keeps_its_body(tuned: Path) -> None:
-    same = load_for_task(str(tuned), find_task("glue/cola"))  # two labels as well
-    np.testing.assert_array_equal(
-        params_of(same)["classifier"]["kernel"], params_of(load_workdir(tuned))["classifier"]["kernel"]
+    own = load_workdir(tuned)
+    assert load_for_task(str(tuned), find_task("glue/sst2")).config == own.config
+    for name in ("glue/cola", "glue/mnli"):  # the first has two labels as well
+        task = find_task(name)
+        other = load_for_task(str(tuned), task)
+        assert (other.config.num_labels, other.config.label_names) == (len(task.labels), task.labels)
+        old, new = params_of(own), params_of(other, seed=3)
+        assert new["classifier"]["kernel"].shape[-1] == len(task.labels)
+        assert not np.array_equal(old["classifier"]["kernel"], new["classifier"]["kernel"])
+        del old["classifier"], new["classifier"]
+        jax.tree.map(np.testing.assert_array_equal, old, new)
+
+
+def test_a_run_whose_labels_have_no_names_keeps_its_head_and_gets_them(tuned: Path, tmp_path: Path) -> None:
+    unnamed = tmp_path / "unnamed"
+    shutil.copytree(tuned, unnamed)
+    description = json.loads((unnamed / "model.json").read_text())
+    assert description["model"].pop("label_names") == ["negative", "positive"]
+    (unnamed / "model.json").write_text(json.dumps(description))
+    model = load_for_task(str(unnamed), find_task("glue/sst2"))
+    assert model.config == load_workdir(tuned).config
+    jax.tree.map(np.testing.assert_array_equal, params_of(model), params_of(load_workdir(tuned)))
+    then, now = (
+        evaluate(Evaluate(init=str(run), batch_size=8), CommandLine(None, False)) for run in (tuned, unnamed)
     )
-    other = load_for_task(str(tuned), find_task("glue/mnli"))
-    assert other.config.num_labels == 3
-    old, new = params_of(load_workdir(tuned)), params_of(other, seed=3)
-    assert new["classifier"]["kernel"].shape[-1] == 3
-    del old["classifier"], new["classifier"]
-    jax.tree.map(np.testing.assert_array_equal, old, new)
+    assert then == now
 
 
 def test_batches_need_not_be_trimmed(config: Finetune, tuned: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from t5like.families.base import (
     PublicConfig,
     PublicTensor,
     activation,
+    label_names,
     num_labels,
     number,
     public_activation,
@@ -104,6 +105,7 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
         dropout_rate=public.get("dropout", 0.1),
         head=head,
         num_labels=num_labels(public, head),
+        label_names=label_names(public, head),
     )
 
 

@@ -248,9 +248,31 @@ def num_labels(public: PublicConfig, head: Head) -> int:
     return 2 if given is None else number(public, "num_labels")
 
 
+def label_names(public: PublicConfig, head: Head) -> tuple[str, ...]:
+    """Returns what a public classifier or tagger calls its labels, by number; none of other heads.
+
+    Where that is not said they are LABEL_0, LABEL_1, ..., as the public code has it.
+
+    Raises:
+      UserError: names are given for other numbers than 0, 1, ...
+    """
+    numbers = [str(number) for number in range(num_labels(public, head))]
+    given = public.get("id2label")
+    if not isinstance(given, Mapping) or len(given) != len(numbers):
+        return tuple(f"LABEL_{number}" for number in numbers)
+    names = {str(number): str(name) for number, name in given.items()}
+    if missing := [number for number in numbers if number not in names]:
+        raise UserError(
+            f"id2label in config.json gives {len(numbers)} names, but none for {missing[0]}; number them 0 to "
+            f"{len(numbers) - 1}."
+        )
+    return tuple(names[number] for number in numbers)
+
+
 def is_same_model(config: TransformerConfig, other: TransformerConfig) -> bool:
     """Returns whether two configs are of one model: they differ at most in knobs that do not matter to it."""
     silent = list(NOT_PUBLIC)
+    silent += ["label_names"]  # a name changes nothing that is computed
     silent += [] if config.head == "language_model" else _OF_LANGUAGE_MODEL
     silent += [] if config.head_is_tied else ["scales_tied_head"]
     silent += _OF_RELATIVE_POSITIONS if config.positions == "learned" else _OF_LEARNED_POSITIONS

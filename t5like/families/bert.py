@@ -13,6 +13,7 @@ from t5like.families.base import (
     PublicConfig,
     PublicTensor,
     activation,
+    label_names,
     num_labels,
     number,
     public_activation,
@@ -107,6 +108,7 @@ def post_norm_encoder(public: PublicConfig, head: Head, family: str) -> Transfor
         dropout_rate=public.get("hidden_dropout_prob", 0.1),
         head=head,
         num_labels=num_labels(public, head),
+        label_names=label_names(public, head),
     )
 
 

@@ -18,6 +18,7 @@ from t5like.families.base import (
     PublicConfig,
     PublicTensor,
     activation,
+    label_names,
     num_labels,
     number,
     public_activation,
@@ -147,6 +148,7 @@ def _read_config(public: PublicConfig, head: Head, source: TensorSource | None) 
         dropout_rate=public.get("dropout_rate", 0.1),
         head=head,
         num_labels=num_labels(public, head),
+        label_names=label_names(public, head),
     )
     is_tied = head == "language_model" and _head_is_tied(public, source)
     # Only the first T5 scales a shared head; later code names the scale apart from the tie.

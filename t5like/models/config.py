@@ -71,6 +71,8 @@ class TransformerConfig:
     of one label for a text, of one label for each token, of the first and last token of an answer, or nothing."""
     num_labels: int = 0
     """Labels of a classifier or tagger."""
+    label_names: tuple[str, ...] = ()
+    """What they are called, by their number; empty: nobody has said."""
     head_is_tied: bool = False
     """True shares the embedding with the output head."""
     scales_tied_head: bool = True
@@ -166,6 +168,11 @@ class TransformerConfig:
         has_labels = self.head in ("sequence_classification", "token_tagging")
         if has_labels and self.num_labels < 1:
             raise UserError(f"model.head {self.head} needs model.num_labels, how many labels there are.")
+        if self.label_names and len(self.label_names) != self.num_labels:
+            raise UserError(
+                f"model.label_names gives {len(self.label_names)} names, but model.num_labels is {self.num_labels}; "
+                "name each label, or none."
+            )
         if self.predicts_next_sentence and (self.head != "language_model" or self.num_decoder_layers):
             raise UserError("model.predicts_next_sentence is for a masked language model, an encoder alone.")
 

@@ -7,6 +7,7 @@ conll:F                tagged words in a folder, see tagging.py
 squad:F                questions and answers in a folder, see question_answering.py
 translation:en-de:F    parallel text in a folder, see translation.py
 summarisation:F        texts and their summaries, see summarisation.py
+winogender:F           occupations and the pronouns of three genders in a folder, see winogender.py
 """
 
 import difflib
@@ -23,6 +24,7 @@ from t5like.tasks import (
     super_glue,
     tagging,
     translation,
+    winogender,
     wnli_referent,
 )
 from t5like.tasks.base import Task
@@ -47,6 +49,7 @@ _OF_FOLDERS: dict[str, Callable[[str], Task]] = {
     tagging.PREFIX: tagging.conll_task,
     question_answering.PREFIX: question_answering.squad_task,
     translation.PREFIX: translation.parallel_task,
+    winogender.PREFIX: winogender.winogender_task,
 }
 
 
@@ -89,5 +92,6 @@ def find_task(name: str, columns: TableColumns | None = None) -> Task:
     raise UserError(
         f"There is no task {name!r}: did you mean {nearest!r}? The tasks are {', '.join(TASKS)}, and your own: a Python "
         f"file, {', '.join(f'{form}:FILE' for form in get_args(TableFormat))}, {tagging.PREFIX}:FOLDER, "
-        f"{question_answering.PREFIX}:FOLDER, {translation.PREFIX}:en-de:FOLDER or {summarisation.PREFIX}:FILE."
+        f"{question_answering.PREFIX}:FOLDER, {translation.PREFIX}:en-de:FOLDER, {winogender.PREFIX}:FOLDER or "
+        f"{summarisation.PREFIX}:FILE."
     )

@@ -16,7 +16,7 @@ from t5like.tasks.base import Answer, Example, Task
 
 HeadName = Literal["sequence_classification", "token_tagging", "span_extraction"]
 
-_NUM_JUDGEMENTS = 2  # of a choice: wrong, right
+_JUDGEMENTS = ("wrong", "right")  # of a choice
 
 
 class Asked(NamedTuple):
@@ -41,11 +41,13 @@ class TaskHead(NamedTuple):
       num_labels: its logits, of a row or of each token; 0 where the kind decides.
       ask: (examples, vocabulary, length of the rows) -> rows and the way back. It raises UserError where a row has no
         room for text.
+      labels: what the logits stand for, in the order in which `ask` counts them; empty where that is no label.
     """
 
     name: HeadName
     num_labels: int
     ask: Callable[[Sequence[Example], Vocabulary, int], Asked]
+    labels: tuple[str, ...] = ()
 
 
 def head_of(task: Task) -> TaskHead:
@@ -56,13 +58,14 @@ def head_of(task: Task) -> TaskHead:
     """
     if task.choice_texts is not None:
         ask = functools.partial(_ask_choices, task)
-        return TaskHead("sequence_classification", _NUM_JUDGEMENTS, ask)
+        return TaskHead("sequence_classification", len(_JUDGEMENTS), ask, _JUDGEMENTS)
     if task.kind == "label":
-        return TaskHead("sequence_classification", len(task.labels), _ask_labels)
+        return TaskHead("sequence_classification", len(task.labels), _ask_labels, task.labels)
     if task.kind == "number":
         return TaskHead("sequence_classification", 1, _ask_numbers)
     if task.kind == "tags":
-        return TaskHead("token_tagging", len(task.labels), functools.partial(_ask_tags, task))
+        ask = functools.partial(_ask_tags, task)
+        return TaskHead("token_tagging", len(task.labels), ask, task.labels)
     if task.kind == "span":
         return TaskHead("span_extraction", 0, functools.partial(_ask_spans, task))
     raise UserError(

@@ -83,23 +83,28 @@ def referent_example(index: int, row: Mapping[str, Any]) -> Example:
 
 
 def parse_referent(text: str, example: Example) -> Answer:
-    """Returns 1 where the text that was written names the referent, else 0, and `NO_CLASS` where it names nothing.
+    """Returns 1 where the text that was written names the example's target, else 0; see `names_noun`."""
+    return names_noun(text, example.targets)
 
-    Capitals and determiners do not count. It names the referent where the words of one are all words of the other, and
+
+def names_noun(text: str, noun: str) -> Answer:
+    """Returns 1 where the text that was written names the noun, else 0, and `NO_CLASS` where it names nothing.
+
+    Capitals and determiners do not count. It names the noun where the words of one are all words of the other, and
     both or neither have an apostrophe:
 
-        written 'the fuzzy bunny'   referent 'bunny'      -> 1
-        written 'Bob'               referent "Bob's hat"  -> 0
-        written 'the'               any                   -> -1
+        written 'the fuzzy bunny'   noun 'bunny'      -> 1
+        written 'Bob'               noun "Bob's hat"  -> 0
+        written 'the'               any               -> -1
 
     Source: T5's `wsc_simple` postprocessor.
     """
-    written, referent = _content(text), _content(example.targets)
+    written, named = _content(text), _content(noun)
     if not written:
         return NO_CLASS
-    if not referent or ("'" in " ".join(written)) != ("'" in " ".join(referent)):
+    if not named or ("'" in " ".join(written)) != ("'" in " ".join(named)):
         return 0
-    return int(set(written) <= set(referent) or set(referent) <= set(written))
+    return int(set(written) <= set(named) or set(named) <= set(written))
 
 
 def dpr_examples(data_dir: pathlib.Path, first_index: int) -> list[Example]:
