@@ -124,6 +124,13 @@ def test_data_without_text_are_named() -> None:
         read_documents(Numbers([0, 0]), ByteVocabulary(), max_tokens=5)
 
 
+def test_held_out_text_is_missed_by_name_where_lines_are_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("All unhappy families are unhappy in their own way. " * 6000)
+    with pytest.raises(UserError, match=f"{path} to be held out holds no text.*--validation_data"):
+        dispatch(["ngram", "--data", str(path)])
+
+
 def test_the_config_can_be_shown_without_running(capsys: pytest.CaptureFixture[str]) -> None:
     dispatch(["ngram", "--print_config", "--order", "4"])
     assert json.loads(capsys.readouterr().out)["order"] == 4

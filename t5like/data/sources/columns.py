@@ -1,4 +1,4 @@
-"""Tables that keep their columns apart: Parquet, read by row group, and Arrow, mapped into memory.
+"""Tables that keep their columns apart: Parquet, read by row group, and Arrow, read by rows.
 
 Only the column of the text is read.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from t5like.data.sources.arrow_messages import ArrowFile
 from t5like.data.sources.block_sizes import records_per_block
 from t5like.data.sources.fields import missing_field, text_of_value
 from t5like.data.sources.file_source import Format
@@ -18,7 +19,6 @@ from t5like.errors import DamagedDataError, UserError
 _BATCH_ROWS = 64
 _PAGE_BYTES = 1024 * 1024
 _NUM_OPEN = 64
-_MAGIC = b"ARROW1"  # what the kind with a footer starts with
 # What a column of text may be, and the same as bytes.
 _TEXT_TYPES = {
     pa.string(): pa.binary(),
@@ -110,10 +110,10 @@ class Arrow(Format):
 
         Raises:
           UserError: a file is not on a disk, or has no column of that name, or one that is not text.
-          DamagedDataError: a file is none of Arrow.
+          DamagedDataError: a file is none of Arrow, or not whole.
         """
         self._text_field = text_field
-        counts = in_parallel(lambda file: len(_column(file, text_field)), files)
+        counts = in_parallel(lambda file: _table(file, text_field).num_rows, files)
         self._num_rows = dict(zip((file.path for file in files), counts, strict=True))
         self._block_rows = records_per_block(sum(counts))
         self.layout = f"arrow text_field={text_field!r} block_rows={self._block_rows}"
@@ -126,14 +126,19 @@ class Arrow(Format):
         """Yields the texts of the rows."""
         first = block * self._block_rows + start
         end = min((block + 1) * self._block_rows, self._num_rows[file.path])
-        column = _column(file, self._text_field)
-        for begin in range(first, end, _BATCH_ROWS):
-            rows = column.slice(begin, min(_BATCH_ROWS, end - begin))
-            # A damaged offset would lead out of the file, so rows are looked at before they are read.
-            num_whole = len(rows) if _is_whole(rows) else _num_whole(rows)
-            yield from _texts(rows.slice(0, num_whole), self._text_field)
-            if num_whole < len(rows):
-                raise DamagedDataError(f"{file.name}, row {begin + num_whole}: it is damaged.")
+        table = _table(file, self._text_field)
+        column = table.schema.get_field_index(self._text_field)
+        row = first
+        try:
+            for rows in table.read(column, first, end, _BATCH_ROWS):
+                # A damaged index would lead out of its dictionary, so rows are looked at before they are read.
+                num_whole = len(rows) if _is_whole(rows) else _num_whole(rows)
+                yield from _texts(rows.slice(0, num_whole), self._text_field)
+                row += num_whole
+                if num_whole < len(rows):
+                    raise DamagedDataError(f"{file.name}, row {row}: it is damaged.")
+        except pa.ArrowException as error:
+            raise DamagedDataError(f"{file.name}, row {row}: it is damaged ({_reason(error)}).") from error
 
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the number of the row in its file."""
@@ -141,32 +146,26 @@ class Arrow(Format):
 
 
 @functools.lru_cache(_NUM_OPEN)
-def _column(file: File, text_field: str) -> pa.ChunkedArray:
-    """Returns the column of the text, mapped into memory: none of it is read yet."""
+def _table(file: File, text_field: str) -> ArrowFile:
     if not file.is_local:
         raise UserError(
             f"{file.name} is an Arrow file, which is read from a disk only: copy it to one, or name Parquet or JSON "
             "Lines files."
         )
     try:
-        content = pa.memory_map(file.path)
-        if content.read(len(_MAGIC)) == _MAGIC:
-            table = pa.ipc.open_file(content).read_all()
-        else:
-            content.seek(0)
-            table = pa.ipc.open_stream(content).read_all()
+        table = ArrowFile(file)
     except (pa.ArrowException, OSError) as error:
         raise DamagedDataError(f"Cannot read {file.name} as Arrow: {_reason(error)}.") from error
     _check_column(file, table.schema, text_field)
-    return table.column(text_field)
+    return table
 
 
-def _num_whole(rows: pa.ChunkedArray) -> int:
+def _num_whole(rows: pa.Array) -> int:
     """Returns how many rows come before the first that cannot be read."""
     return next(row for row in range(len(rows)) if not _is_whole(rows.slice(row, 1)))
 
 
-def _is_whole(rows: pa.ChunkedArray) -> bool:
+def _is_whole(rows: pa.Array) -> bool:
     try:
         rows.validate(full=True)
     except pa.ArrowException:
@@ -187,7 +186,7 @@ def _check_column(file: File, schema: pa.Schema, text_field: str) -> None:
         raise UserError(f"{file.name}: the column {text_field!r} is {kind}, not text.")
 
 
-def _texts(values: pa.Array | pa.ChunkedArray, text_field: str) -> Iterator[str]:
+def _texts(values: pa.Array, text_field: str) -> Iterator[str]:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     # As bytes, of which damaged ones are told like those of any other kind.

@@ -8,7 +8,7 @@ import numpy as np
 
 from t5like.data.quarantine import Blocks
 from t5like.data.sources.base import Part, Source
-from t5like.errors import UserError
+from t5like.errors import DamagedDataError, UserError
 
 _HELD_OUT_FRACTION = 0.02
 _NUM_SPANS = 256
@@ -20,15 +20,23 @@ def split_source(source: Source) -> tuple[Part, Part]:
     With 5 blocks:  0 1 2 3 4  ->  0 1 3 4, 2
 
     Raises:
-      UserError: there is a single block.
+      UserError: there is a single block, or no text in what is held out, or in what is left.
     """
     if source.num_blocks < 2:
         raise UserError(
             f"The training data, {source.location}, is too small, or its one file is compressed, to hold a part of it "
             "out; name held-out text with --validation_data."
         )
-    held_out = _HeldOut(source.num_blocks)
-    return Part(source, _Training(held_out)), Part(source, held_out)
+    numbers = _HeldOut(source.num_blocks)
+    training, held_out = Part(source, _Training(numbers)), Part(source, numbers)
+    # A block in which no line starts is empty.
+    for part, name in ((held_out, "to be held out"), (training, "to train on")):
+        if not _holds_text(part):
+            raise UserError(
+                f"The part of {source.location} {name} holds no text, as where its lines are few and very long: name "
+                "held-out text with --validation_data, or break the lines."
+            )
+    return training, held_out
 
 
 def shuffle_blocks(source: Source, *, seed: int) -> Part:
@@ -57,6 +65,13 @@ def sample_texts(source: Blocks[str], max_characters: int) -> Iterator[str]:
                 taken += len(text)
                 if taken >= share and not is_all:
                     break
+
+
+def _holds_text(part: Part) -> bool:
+    try:
+        return any(text.strip() for block in range(part.num_blocks) for text in part.read(block))
+    except DamagedDataError:
+        return True  # damage is for whoever reads the texts
 
 
 def _has_at_most(max_characters: int, source: Blocks[str]) -> bool:

@@ -1,18 +1,40 @@
+import contextlib
+import os
+import re
+import subprocess
+import sys
 import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from t5like.data.sources import open_source
+from t5like.data.sources.arrow_messages import ArrowFile
+from t5like.data.sources.files import File
 from t5like.errors import DamagedDataError, UserError
 from tests.data.sources.test_sources import read_all
-from tests.data.sources.writers import table, unicode_texts, write_arrow
+from tests.data.sources.writers import table, unicode_texts, write_arrow, write_dataset
 
 TEXTS = unicode_texts(300, seed=2)
+
+
+def _write_stream(content, path, **options):
+    with pa.ipc.new_stream(path, content.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(content, 70)
+
+
+def _write_file(content, path, **options):
+    with pa.ipc.new_file(path, content.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(content, 70)
+
+
 WRITE = {
     "parquet": lambda content, path: pq.write_table(content, path, row_group_size=70),
-    "arrow": lambda content, path: pa.ipc.new_stream(path, content.schema).write_table(content, 70),
+    "arrow": _write_stream,
 }
 TEXT_TYPES = [
     pa.string(),
@@ -119,6 +141,126 @@ def test_damaged_offsets_in_arrow_are_told_before_they_are_followed(tmp_path):
         read_all(source)
     rows = [row for row in range(64) if row not in (19, 20)]  # each is a block
     assert [list(source.read(row)) for row in rows] == [[texts[row]] for row in rows]
+
+
+ARROW = {"stream": _write_stream, "file": _write_file}
+OPTIONS = [{}, {"compression": "lz4"}, {"compression": "zstd"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", ARROW)
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_rows_of_arrow_are_those_of_its_column_from_any_row_on(tmp_path_factory, kind, options, data):
+    column = data.draw(st.sampled_from([*TEXT_TYPES, pa.string_view()]))
+    texts = data.draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=9), min_size=1, max_size=200))
+    texts[-1] += "x"
+    values = pa.array(texts, pa.string())
+    values = values.dictionary_encode() if pa.types.is_dictionary(column) else values.cast(column)
+    ranges = [list(range(number % 3)) for number in range(len(texts))]
+    colours = pa.array(["red", None] * len(texts)).slice(0, len(texts)).dictionary_encode()
+    content = pa.table({"ranges": ranges, "colour": colours, "text": values, "n": range(len(texts))})
+    path = str(tmp_path_factory.mktemp("arrow") / "a.arrow")
+    ARROW[kind](content, path, **options)
+    size = os.stat(path).st_size
+    file = File(filesystem=LocalFileSystem(), path=path, name="a", relative="a", size=size)
+    first = data.draw(st.integers(0, len(texts)))
+    end = data.draw(st.integers(first, len(texts)))
+    rows = ArrowFile(file).read(2, first, end, data.draw(st.integers(1, 80)))
+    read = [value for array in rows for value in array.to_pylist()]
+    assert [value.decode() if isinstance(value, bytes) else value for value in read] == texts[first:end]
+    assert read_all(open_source(path)) == texts
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", ARROW)
+def test_an_arrow_file_that_is_cut_anywhere_is_damage_that_names_it(tmp_path, kind, options):
+    path = tmp_path / "a.arrow"
+    ARROW[kind](table(TEXTS[:100]), path, **options)
+    content = path.read_bytes()
+    cut = tmp_path / "cut.arrow"
+    for num_bytes in [*range(1, len(content) - 20, 97), *range(len(content) - 20, len(content))]:
+        cut.write_bytes(content[:num_bytes])
+        with pytest.raises(DamagedDataError, match=f"{cut} as Arrow: it is"):
+            open_source(str(cut))
+
+
+def _read_what_can_be(path):
+    with contextlib.suppress(UserError):
+        source = open_source(str(path))
+        for block in range(0, min(source.num_blocks, 100), 33):  # it may say that it has any number
+            with contextlib.suppress(DamagedDataError):
+                list(source.read(block))
+
+
+@pytest.mark.parametrize("kind", ARROW)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_flipped_byte_of_arrow_raises_no_other_errors(tmp_path, kind, options):
+    path = tmp_path / "a.arrow"
+    ARROW[kind](table([f"the text of row {number}" for number in range(100)]), path, **options)
+    content = path.read_bytes()
+    for position in range(0, len(content), 23):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        # A file that is damaged when it is opened, and one that is damaged after it.
+        for path in (tmp_path / f"{position}.arrow", tmp_path / "a.arrow"):
+            path.write_bytes(damaged)
+            _read_what_can_be(path)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_arrow_file_that_is_cut_while_it_is_read_is_damage(tmp_path, folder):
+    texts = ["All unhappy families are unhappy in their own way. " * 20 + str(n) for n in range(3000)]
+    write = write_dataset if folder else write_arrow
+    write(tmp_path / "a.arrow", texts)
+    # In a process of its own: one that has mapped the file ends by a signal.
+    code = (
+        "import os, pathlib, sys\n"
+        "from t5like.data.sources import open_source\n"
+        "from t5like.errors import DamagedDataError\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "source = open_source(str(path))\n"
+        "first = list(source.read(0))\n"
+        "for file in path.glob('*.arrow') if path.is_dir() else [path]:\n"
+        "    os.truncate(file, 40_000)\n"
+        "try:\n"
+        "    list(source.read(source.num_blocks - 1))\n"
+        "except DamagedDataError as error:\n"
+        "    print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.arrow")], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result
+    assert re.match(rf"Cannot read {tmp_path}/a.arrow.*record 0.*: it has become shorter", result.stdout)
+
+
+@pytest.mark.parametrize("kind", ARROW)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_arrow_keeps_no_more_than_some_batches(tmp_path, kind, options):
+    texts = [f"{number} " * 1000 for number in range(70 * 30)]
+    ARROW[kind](pa.table({"text": texts}), tmp_path / "a.arrow", **options)
+    before = pa.total_allocated_bytes()
+    source = open_source(str(tmp_path / "a.arrow"))
+    assert pa.total_allocated_bytes() - before < 2 * sum(map(len, texts)) / 30  # of 30 batches
+    assert read_all(source) == texts
+    assert pa.total_allocated_bytes() - before < 6 * sum(map(len, texts)) / 30
+
+
+@pytest.mark.parametrize("kind", ARROW)
+def test_a_batch_that_is_the_whole_file_is_not_held_whole(tmp_path, kind):
+    texts = ["All unhappy families are unhappy in their own way. " * 40 + str(n) for n in range(30_000)]
+    with (pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file)(
+        tmp_path / "a.arrow", table([]).schema
+    ) as writer:
+        writer.write_table(table(texts))
+    source = open_source(str(tmp_path / "a.arrow"))
+    before, peak = pa.total_allocated_bytes(), 0
+    tracemalloc.start()
+    for _ in source.read(source.num_blocks // 2):
+        peak = max(peak, pa.total_allocated_bytes() - before + tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert peak < 2_000_000 < sum(map(len, texts)) / 4
 
 
 def test_a_row_group_is_not_held_whole(tmp_path):

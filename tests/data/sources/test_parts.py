@@ -1,11 +1,12 @@
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.data.sources import sample_texts, shuffle_blocks, split_source
-from t5like.errors import UserError
+from t5like.data.sources import open_source, sample_texts, shuffle_blocks, split_source
+from t5like.errors import DamagedDataError, UserError
 from tests.data.fakes import Numbers
 
 
@@ -54,6 +55,30 @@ def test_ten_million_blocks_are_split_at_once():
 def test_a_single_block_cannot_be_split():
     with pytest.raises(UserError, match=r"numbers.*--validation_data"):
         split_source(Numbers([9]))
+
+
+@pytest.mark.parametrize(("name", "block_bytes"), [("a.txt", 64 << 10), ("a.jsonl", 16 << 10)])
+@pytest.mark.parametrize("part", ["to be held out", "to train on"])
+def test_a_part_in_which_no_line_starts_is_told_with_the_file_and_what_to_do(
+    tmp_path, name, block_bytes, part
+):
+    # Of two blocks the second is held out.
+    text = "All unhappy families are unhappy in their own way. " * (block_bytes // 51)
+    line = json.dumps({"text": text}) if name == "a.jsonl" else text
+    line += " " * 99
+    path = tmp_path / name
+    path.write_text(line if part == "to be held out" else "\n" * block_bytes + line)
+    with pytest.raises(
+        UserError, match=f"The part of {path} {part} holds no text.*--validation_data"
+    ) as caught:
+        split_source(open_source(str(path)))
+    assert not isinstance(caught.value, DamagedDataError)
+
+
+def test_a_part_that_cannot_be_read_is_no_part_without_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\n" * 100_000 + b"text")
+    training, held_out = split_source(open_source(str(tmp_path)))
+    assert training.num_blocks + held_out.num_blocks == 4
 
 
 @settings(deadline=None)

@@ -99,5 +99,7 @@ def test_what_is_not_utf8_is_named_with_its_line(tmp_path, compression, content,
 def test_a_line_of_more_than_64_mib_is_damage(tmp_path, name):
     content = b"ok\n" * 30_000 + b"a" * (65 << 20)
     (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith("gz") else content)
-    with pytest.raises(DamagedDataError, match=rf"{name}, line \d+: a line is longer than 64 MiB"):
+    with pytest.raises(
+        DamagedDataError, match=rf"{name}, line \d+: a line is longer than 64 MiB.*: break it"
+    ):
         read_all(open_source(str(tmp_path)))
