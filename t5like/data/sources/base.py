@@ -32,7 +32,7 @@ class Source(abc.ABC):
         Raises:
           DamagedDataError: the block cannot be read, or what is read is not text; the message names the file, and the
             line or record. Records before the damage have been yielded. DamagedRecordError: of one record alone; those
-            that follow it can be read.
+            that follow it can be read. UserError: a file is of another kind than its name says.
         """
 
     @abc.abstractmethod

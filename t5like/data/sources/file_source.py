@@ -37,6 +37,7 @@ class Format(abc.ABC):
           RecordError: of the record that would come next, which is not what it should be; those that follow it can be
             read from their numbers on.
           DamagedDataError: of anything else that is wrong with the content.
+          UserError: the file is of another kind than its name says.
           OSError: the file cannot be read.
         """
 
@@ -107,7 +108,7 @@ class FileSource(Source):
             error.what_is_lost = f"the rest of this {form.block_name}"
             raise
         except Exception as error:
-            if not file.may_raise(error):
+            if isinstance(error, UserError) or not file.may_raise(error):
                 raise
             reason = (isinstance(error, OSError) and error.strerror) or error or type(error).__name__
             damage = DamagedDataError(f"Cannot read {_place_by_number(file, form, inner, record)}: {reason}.")

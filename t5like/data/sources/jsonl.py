@@ -1,13 +1,22 @@
 """JSON Lines: an object a line, the text in one field of it; lines of white space do not count."""
 
+import os
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from t5like.data.sources.block_sizes import bytes_per_block
-from t5like.data.sources.compression import open_stream
+from t5like.data.sources.compression import COMPRESSED, open_stream
 from t5like.data.sources.fields import RecordError, text_of_json
 from t5like.data.sources.file_source import Format
 from t5like.data.sources.files import File
 from t5like.data.sources.lines import first_line, line_number, lines_of, lines_of_stream
+from t5like.errors import UserError
+
+_START_BYTES = 64 * 1024
+# How a file begins that is one document: a line of its own that holds an object ends in a brace.
+_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{(?:[^\n]*[,{\[])?[ \t\r]*\n")
 
 
 class JsonLines(Format):
@@ -29,8 +38,12 @@ class JsonLines(Format):
         return -(-file.size // self._block_bytes)
 
     def read(self, file: File, block: int, start: int) -> Iterator[str]:
-        """Yields the texts of the lines."""
-        return _texts(lines_of(file, *self._stretch(block)), self._text_field, start)
+        """Yields the texts of the lines; a UserError where the file is no lines, but one document."""
+        try:
+            yield from _texts(lines_of(file, *self._stretch(block)), self._text_field, start)
+        except RecordError:
+            _check_lines(file)
+            raise
 
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the line of a record."""
@@ -56,9 +69,13 @@ class CompressedJsonLines(Format):
         return 1
 
     def read(self, file: File, block: int, start: int) -> Iterator[str]:
-        """Yields the texts of the lines."""
-        with open_stream(file) as stream:
-            yield from _texts(lines_of_stream(stream), self._text_field, start)
+        """Yields the texts of the lines; a UserError where the file is no lines, but one document."""
+        try:
+            with open_stream(file) as stream:
+                yield from _texts(lines_of_stream(stream), self._text_field, start)
+        except RecordError:
+            _check_lines(file)
+            raise
 
     def place(self, file: File, block: int, record: int) -> str:
         """Returns the line of a record."""
@@ -76,6 +93,24 @@ def _texts(lines: Iterable[bytes | RecordError], text_field: str, start: int) ->
         if isinstance(line, RecordError):
             raise line
         yield text_of_json(line, text_field)
+
+
+def _check_lines(file: File) -> None:
+    """Looks how a file begins of which a line is not what it should be.
+
+    Raises:
+      UserError: it is an array of objects, or an object of several lines.
+    """
+    with open_stream(file) as stream:
+        start = stream.read(_START_BYTES)
+    stem, suffix = os.path.splitext(file.name)
+    is_compressed = suffix.lower() in COMPRESSED
+    for begins, query in ((_ARRAY, ".[]"), (_OBJECT, ".")):
+        if begins.match(start):
+            raise UserError(
+                f"{file.name} is one JSON document; {'decompress it, and ' * is_compressed}write an object a line "
+                f"(`jq -c '{query}' {shlex.quote(stem if is_compressed else file.name)}`)."
+            )
 
 
 def _lines_before(lines: Iterable[bytes | RecordError], record: int) -> int:

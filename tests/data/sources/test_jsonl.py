@@ -95,6 +95,50 @@ def test_bad_lines_are_named_after_what_comes_before_them(tmp_path, compression,
     assert read == ["a"] * content.startswith(b'{"text": "a"}')
 
 
+def _error(location) -> str:
+    with pytest.raises(UserError) as caught:
+        read_all(open_source(str(location)))
+    assert not isinstance(caught.value, DamagedDataError)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@pytest.mark.parametrize("indent", [None, 0, 2, "\t"])
+def test_one_document_is_no_damage_but_has_to_be_written_as_lines(tmp_path, compression, indent):
+    rows = [{"text": f"the text of row {number}", "id": number} for number in range(1000)]
+    path = tmp_path / f"b.json{compression}"
+    for content, query in ((rows, ".[]"), ({"rows": rows}, ".")):
+        write_bytes(path, json.dumps(content, indent=indent).encode())
+        if query == "." and indent is None:  # a line like another
+            assert "line 1: no field 'text', only rows" in _error(tmp_path)
+            continue
+        decompress = "decompress it, and " * bool(compression)
+        words = f"{path} is one JSON document; {decompress}write an object a line (`jq -c '{query}' {tmp_path}/b.json`)."
+        assert _error(tmp_path) == words
+        # Behind a file of lines it is met when it is read, wherever that begins.
+        write_bytes(tmp_path / f"a.json{compression}", b'{"text": "a"}\n')
+        assert _error(tmp_path) == words
+        source = open_source(str(tmp_path))
+        if indent is not None and not compression:
+            with pytest.raises(UserError, match="is one JSON document"):
+                list(source.read(source.num_blocks - 1))
+        (tmp_path / f"a.json{compression}").unlink()
+
+
+def test_a_document_of_a_single_long_line_is_told_so_too(tmp_path):
+    write_bytes(tmp_path / "a.json", b'[{"text": "' + b"a" * (65 << 20) + b'"}]')
+    with pytest.raises(UserError, match="one JSON document"):
+        open_source(str(tmp_path))
+
+
+def test_lines_of_which_the_first_is_damaged_are_no_document(tmp_path):
+    for first in (b'{"text": "a', b'{"text": ', b"x", b'["text"]', b'{"text": "a"}}', b"}", b"[1, 2]"):
+        write_bytes(tmp_path / "a.jsonl", first + b'\n{"text": "b"}\n')
+        source = open_source(str(tmp_path))
+        with pytest.raises(DamagedDataError, match="line 1: not"):
+            list(source.read(0))
+
+
 def test_a_wrong_name_of_the_field_is_told_from_a_record_without_it(tmp_path):
     write_bytes(tmp_path / "a.jsonl", b'{"body": "b"}\n{"text": "t"}\n')
     with pytest.raises(UserError, match=r"line 1: no field 'text', only body: .*--text_field") as caught:
