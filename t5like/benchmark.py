@@ -2,10 +2,11 @@
 
 t5like benchmark glue --init hf:minilm/ --data_dir GLUE --workdir runs/glue --seeds 3
 t5like benchmark super_glue --init tiny --tasks rte,wic --max_steps 2 --data_dir SUPERGLUE --workdir runs/trial
+t5like benchmark super_glue --init hf:t5-small/ --mixture --data_dir SUPERGLUE --workdir runs/mixture
 t5like benchmark check runs/glue/glue.zip
 
-The workdir holds, for each task and seed, the workdir of its run with result.json and answers.json in it; and results.md,
-results.json and the zip. The same command again makes the runs that are not done.
+The workdir holds, for each task and seed, the workdir of its run, see t5like.suite_runs, or for each seed that of a
+mixture; and results.md, results.json and the zip. The same command again makes the runs that are not done.
 """
 
 import contextlib
@@ -32,18 +33,16 @@ from t5like.sharding import AxisRules, MeshShape
 from t5like.suite_config import COMMAND, TINY, Benchmark
 from t5like.suite_plan import Plan, Training, make_plan
 from t5like.suite_results import SeedResult, SuiteResults, split_scores
-from t5like.suite_runs import ANSWERS_FILE, results_of
+from t5like.suite_runs import ANSWERS_FILE, form_of, is_done, results_of
 from t5like.suite_table import print_results, write_results
+from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
-from t5like.tasks.base import constant_answer
+from t5like.tasks.base import Task, constant_answer
 from t5like.tasks.submission import SplitAnswers, write_submission
 from t5like.tasks.submission_check import report_submission
 from t5like.tasks.suites import SUITES, Suite, SuiteTask
-from t5like.training import initial_params, place
+from t5like.training import check_lengths, initial_params, place
 from t5like.workdir import read_json, write_json
-
-# What may differ when a benchmark goes on: more of the same.
-_MAY_CHANGE = ("seeds", "tasks")
 
 
 def main(argv: list[str]) -> None:
@@ -90,8 +89,10 @@ def benchmark(suite: Suite, config: Benchmark, workdir: Path) -> SuiteResults:
     """
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the model to start from.")
-    plan = make_plan(suite, config.tasks, num_seeds=config.seeds, workdir=workdir)
-    check_data(config, plan.trainings)
+    plan = make_plan(suite, config.tasks, num_seeds=config.seeds, is_mixture=config.mixture, workdir=workdir)
+    to_make = [training for training in plan.trainings if not is_done(training)]
+    check_model(config, to_make)
+    check_data(config, to_make)
     claim(workdir, suite, config)
     if config.init == TINY and not workdirs.is_workdir(workdir / TINY):
         make_tiny(workdir / TINY)
@@ -99,13 +100,43 @@ def benchmark(suite: Suite, config: Benchmark, workdir: Path) -> SuiteResults:
     results = [result for task in plan.by_majority for result in majority_results(config, task)]
     for training in plan.trainings:
         results += results_of(config, training, init)
-    suite_results = SuiteResults(suite=suite, runs=results, conditions=conditions(config))
+    suite_results = SuiteResults(suite=suite, runs=results, conditions=conditions(config, plan))
     write_results(workdir, suite_results)
     print_results(suite_results)
     print(f"table: {workdir / 'results.md'}")
     if config.max_eval_examples is None:
         write_zip(suite, plan, config, workdir)
     return suite_results
+
+
+def check_model(config: Benchmark, trainings: Sequence[Training]) -> None:
+    """Returns if the model can learn and be asked every task, in rows and batches of these sizes.
+
+    Raises:
+      UserError: it cannot, or there is none.
+    """
+    model = None
+    for training in {training.tasks[0].task: training for training in trainings}.values():
+        model, vocabulary = model_of(config, find_task(training.tasks[0].task))
+        if len(training.tasks) > 1 and not model.num_decoder_layers:
+            raise UserError(
+                f"{COMMAND}: --mixture is for models with a decoder; {config.init} is an encoder alone, which has a head "
+                "for one task. Leave out --mixture, and each task has a run of its own."
+            )
+        for task in training.answered:
+            form = form_of(config, find_task(task.task), model, vocabulary)
+            check_lengths(model, COMMAND, **form.lengths)
+    if model is not None:
+        dataclasses.replace(model, dropout_rate=config.dropout_rate)
+        place(model, config.mesh, config.rules, batch_size=config.batch_size)
+
+
+def model_of(config: Benchmark, task: Task) -> tuple[TransformerConfig, Vocabulary]:
+    """Returns the model to start from, as it is for a task; nothing is made yet where it is a tiny one."""
+    if config.init == TINY:
+        return tiny_model()
+    init = load_for_task(str(config.init), task)
+    return init.config, init.vocabulary
 
 
 def check_data(config: Benchmark, trainings: Sequence[Training]) -> None:
@@ -142,8 +173,13 @@ def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
     elif not path.exists():
         raise UserError(f"--workdir {workdir} holds files but no benchmark; give a new or empty folder.")
     else:
-        for name, old, new in configs.differences(read_json(path), ours):
-            if name.removeprefix("config.") not in _MAY_CHANGE:
+        saved = read_json(path)
+        # Read as a config, so that fields added since have the values they had in effect.
+        saved["config"] = configs.to_dict(configs.from_dict(saved.get("config")))
+        # A mixture of other tasks is another model.
+        may_change = ("config.seeds",) if config.mixture else ("config.seeds", "config.tasks")
+        for name, old, new in configs.differences(saved, ours):
+            if name not in may_change:
                 raise UserError(
                     f"--workdir {workdir} belongs to another benchmark: {name} was {old!r} and is now {new!r}; give "
                     "another --workdir."
@@ -186,11 +222,19 @@ def write_zip(suite: Suite, plan: Plan, config: Benchmark, workdir: Path) -> Non
     print(f"submission: {path}")
 
 
-def conditions(config: Benchmark) -> dict[str, str]:
+def conditions(config: Benchmark, plan: Plan) -> dict[str, str]:
     """Returns what the table was made with."""
     devices = jax.devices()
+    said = {"init": str(config.init)}
+    if config.mixture:
+        titles = ", ".join(task.title for task in plan.trainings[0].tasks)
+        cap = "" if config.task_cap is None else f", of which {config.task_cap:,} a task count at most"
+        said["mixture"] = (
+            f"each run learnt all of {titles}, in proportion to their examples{cap}; each task has the checkpoint that was "
+            "best at it, and the first one the time of the run"
+        )
     return {
-        "init": str(config.init),
+        **said,
         "hardware": f"{len(devices)} x {devices[0].device_kind}",
         "versions": f"t5like {__version__}, JAX {jax.__version__}, Python {platform.python_version()}",
     }

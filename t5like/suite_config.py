@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from t5like.errors import UserError
 from t5like.optim.base import require_positive
 from t5like.sharding import AxisRules, MeshShape
 from t5like.task_forms import Answering
@@ -13,7 +14,7 @@ TINY = "tiny"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Which model, on which tasks, and how it is fine-tuned on each; every task and seed is a run of its own."""
+    """Which model, on which tasks, and how it is fine-tuned; every task and seed is a run of its own, or every seed is."""
 
     init: str | None = None
     """Workdir of the run to start from, hf:FOLDER of a public model, or `tiny`: a small random one, for a trial."""
@@ -23,6 +24,12 @@ class Benchmark:
     """Names, such as cola,rte; None: all of the suite."""
     seeds: int = 3
     """Runs of each task, with the seeds 0, 1, ..."""
+    mixture: bool = False
+    """Have each run learn all the tasks at once, and keep for each task its best checkpoint; for encoder-decoders. The
+    tasks have rows in proportion to their examples."""
+    task_cap: int | None = None
+    """Of a mixture: training examples that count for a task, in its share and in the length of an epoch, at most; None:
+    all."""
     num_epochs: float = 3.0
     """Length of a run. It is measured after every epoch, and the best of these checkpoints is kept."""
     max_steps: int | None = None
@@ -45,9 +52,11 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         require_positive(self, "seeds", "num_epochs", "batch_size")
-        for name in ("max_steps", "max_train_examples", "max_eval_examples", "learning_rate"):
+        for name in ("task_cap", "max_steps", "max_train_examples", "max_eval_examples", "learning_rate"):
             if getattr(self, name) is not None:
                 require_positive(self, name)
+        if self.task_cap is not None and not self.mixture:
+            raise UserError("--task_cap is for the shares of a mixture; give --mixture too, or leave it out.")
 
     @property
     def data_folder(self) -> Path | None:

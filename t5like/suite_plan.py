@@ -1,4 +1,4 @@
-"""Which trainings a benchmark is made of: one for each task and seed."""
+"""Which trainings a benchmark is made of: one for each task and seed, or one a seed on the mixture of them all."""
 
 import dataclasses
 import difflib
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from t5like.errors import UserError
 from t5like.tasks.suites import Suite, SuiteTask
+
+MIXTURE = "mixture"  # the folder of its trainings; others have that of their task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,25 +41,29 @@ class Plan:
     by_majority: tuple[SuiteTask, ...]
 
 
-def make_plan(suite: Suite, names: str | None, *, num_seeds: int, workdir: pathlib.Path) -> Plan:
+def make_plan(
+    suite: Suite, names: str | None, *, num_seeds: int, is_mixture: bool, workdir: pathlib.Path
+) -> Plan:
     """Returns what is to be done for the tasks that are named, for all of the suite where none are.
+
+    Args:
+      is_mixture: a training learns all tasks, and not one.
 
     Raises:
       UserError: as `chosen_tasks`.
     """
     tasks = chosen_tasks(suite, names)
     by_majority = tuple(task for task in tasks if task.is_majority_by_default and names is None)
-    learnt = [task for task in tasks if task.trained_on is None and task not in by_majority]
-    trainings = [
-        Training(
-            tasks=(task,),
-            answered=tuple(other for other in tasks if task.task in (other.task, other.trained_on)),
-            seed=seed,
-            folder=workdir / task.short_name / f"seed-{seed}",
-        )
-        for task in learnt
-        for seed in range(num_seeds)
-    ]
+    learnt = tuple(task for task in tasks if task.trained_on is None and task not in by_majority)
+    learnt_at_once = {MIXTURE: learnt} if is_mixture else {task.short_name: (task,) for task in learnt}
+    trainings = []
+    for folder, own in learnt_at_once.items():
+        known = {task.task for task in own}
+        answered = tuple(task for task in tasks if known & {task.task, task.trained_on})
+        trainings += [
+            Training(tasks=own, answered=answered, seed=seed, folder=workdir / folder / f"seed-{seed}")
+            for seed in range(num_seeds)
+        ]
     return Plan(trainings=tuple(trainings), by_majority=by_majority)
 
 

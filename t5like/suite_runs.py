@@ -85,9 +85,8 @@ def results_of(config: Benchmark, training: Training, init: str) -> list[SeedRes
 def settings(config: Benchmark, training: Training, init: str) -> Finetune:
     """Returns the config of the fine-tuning run that a training is."""
     tasks = [find_task(task.task) for task in training.tasks]
-    num_examples = sum(
-        len(task.load("train", config.data_folder)[: config.max_train_examples]) for task in tasks
-    )
+    sizes = [len(task.load("train", config.data_folder)[: config.max_train_examples]) for task in tasks]
+    num_examples = sum(size if config.task_cap is None else min(size, config.task_cap) for size in sizes)
     num_steps = max(1, round(config.num_epochs * num_examples / config.batch_size))
     num_steps = num_steps if config.max_steps is None else min(num_steps, config.max_steps)
     steps_per_epoch = min(num_steps, max(1, round(num_examples / config.batch_size)))
@@ -99,6 +98,7 @@ def settings(config: Benchmark, training: Training, init: str) -> Finetune:
         optimizer = AdamW(schedule=schedule, weight_decay=0.01)
     return Finetune(
         task=",".join(task.name for task in tasks),
+        task_cap=config.task_cap,
         init=init,
         data_dir=config.data_dir,
         objective=objective_of(config),
