@@ -56,10 +56,13 @@ def main(argv: list[str]) -> None:
     if what == "check":
         check(rest)
         return
-    if what not in suites and not {"-h", "--help"} & set(argv):
+    wants_help = not what and {"-h", "--help"} & set(argv)
+    if what not in suites and not wants_help:
         near = difflib.get_close_matches(what, [*suites, "check"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"say {', '.join(suites)} or check first."
         raise UserError(f"{COMMAND} needs a suite; {hint}")
+    if wants_help:
+        print(f"usage: {COMMAND} check FILE.zip, or")
     command = f"{COMMAND} {what or '|'.join(suites)}"
     config, options = parse_command_line(rest, command=command, config_class=Benchmark, default=Benchmark())
     if options.prints_config:
@@ -145,23 +148,32 @@ def check_data(config: Benchmark, trainings: Sequence[Training]) -> None:
     Raises:
       UserError: it is not; without a data_dir that is found out when its turn comes, for TFDS may fetch it.
     """
-    if config.data_dir is None:
+    if config.data_folder is None:
         return
+    if not config.data_folder.is_dir():
+        raise UserError(
+            f"--data_dir {config.data_folder} is no folder; give the one of the suite's official files."
+        )
     missing: dict[str, str] = {}
-    for task in {task.task: task for training in trainings for task in training.tasks}.values():
-        for split in ("train", *task.validation):
-            try:
+    answered = {task.task: task for training in trainings for task in training.answered}.values()
+    for task in answered:
+        try:
+            for split in (*(("train",) if task.trained_on is None else ()), *task.validation):
                 find_task(task.task).load(split, config.data_folder)
-            except UserError as error:
-                missing.setdefault(task.short_name, str(error))
+        except UserError as error:
+            missing[task.task] = str(error)
     if missing:
-        name, reason = next(iter(missing.items()))
-        more = f" The same goes for {', '.join(list(missing)[1:])}." if len(missing) > 1 else ""
-        raise UserError(f"{name} cannot be run: {reason}{more} Name the tasks that can with --tasks.")
+        others = [task.short_name for task in answered if not {task.task, task.trained_on} & set(missing)]
+        name, *more = missing
+        raise UserError(
+            f"{name} cannot be run: {missing[name]}"
+            + (f" The same goes for {', '.join(more)}." if more else "")
+            + (f" --tasks {','.join(others)} leaves out what cannot." if others else "")
+        )
 
 
 def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
-    """Makes the folder this benchmark's, or finds that it is.
+    """Makes the folder this benchmark's, or finds that it is; one whose runs have not begun may become another's.
 
     Raises:
       UserError: it holds something else, or runs of another config.
@@ -172,7 +184,7 @@ def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
         raise UserError(f"--workdir {workdir} holds files but no benchmark; give a new or empty folder.")
-    else:
+    elif any(workdir.glob("*/seed-*")):
         saved = read_json(path)
         # Read as a config, so that fields added since have the values they had in effect.
         saved["config"] = configs.to_dict(configs.from_dict(saved.get("config")))

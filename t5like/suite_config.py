@@ -39,8 +39,11 @@ class Benchmark:
     max_eval_examples: int | None = None
     """Examples of every other split, the first ones; None: all. With a limit there is no zip."""
     batch_size: int = 32
+    """Rows in a batch."""
     inputs_length: int = 128
+    """Tokens of an input that are read; the rest is cut off. T5 had 512 for SuperGLUE, whose passages are long."""
     targets_length: int = 16
+    """Tokens of an answer, at most."""
     learning_rate: float | None = None
     """The peak; None: 5e-5 for an encoder, 1e-3 for an encoder-decoder. The former has AdamW, a tenth of warm-up and a
     linear descent, the latter Adafactor and a constant rate, as T5's."""

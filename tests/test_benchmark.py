@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t5like import suite_runs
-from t5like.benchmark import benchmark, main
+from t5like.benchmark import benchmark, claim, main
 from t5like.checkpoint import Checkpoints, checkpoint_steps
 from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
@@ -158,7 +158,11 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     for changes, message in (
         ({"tasks": "sst3"}, "GLUE has no task 'sst3'; did you mean sst2?"),
         ({"tasks": "ax"}, "answered by the model of glue/mnli"),
-        ({"tasks": "sst2,rte,cola"}, "cola cannot be run: There is no .*The same goes for rte.*--tasks"),
+        (
+            {"tasks": "sst2,rte,cola"},
+            "cola cannot be run: There is no .*The same goes for glue/rte. --tasks sst2 leaves",
+        ),
+        ({"tasks": "cola", "data_dir": "nowhere"}, "--data_dir nowhere is no folder"),
         ({"init": None}, "needs --init"),
         ({"init": "nowhere"}, "no workdir nowhere"),
         ({"tasks": "sst2,stsb"}, "glue/stsb is not answered with one of a few labels"),
@@ -175,10 +179,28 @@ def test_what_cannot_work_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_in_which_no_run_has_begun_may_become_another_benchmark(
+    config: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise UserError("no data")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_runs, "finetune", refuse)
+        with pytest.raises(UserError, match="no data"):
+            benchmark(GLUE, config, tmp_path)
+    (tmp_path / "sst2" / "seed-0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"another benchmark: config\.batch_size was 16 and is now 8"):
+        benchmark(GLUE, dataclasses.replace(config, batch_size=8), tmp_path)
+    (tmp_path / "sst2" / "seed-0").rmdir()
+    claim(tmp_path, GLUE, dataclasses.replace(config, batch_size=8))
+
+
 def test_commands_that_are_none() -> None:
     for argv, message in (
         ([], "needs a suite; say glue, super_glue or check first"),
         (["gleu", "--workdir", "x"], "did you mean glue?"),
+        (["gleu", "--help"], "did you mean glue?"),
         (["glue", "--init", "tiny"], "needs --workdir"),
         (["check"], "takes the path of one zip"),
         (["check", "nothing.zip"], "nothing.zip would be refused"),
@@ -320,3 +342,6 @@ def test_help_shows_the_mixture(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["super_glue", "--help"])
     assert "--mixture" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "t5like benchmark check FILE.zip" in capsys.readouterr().out
