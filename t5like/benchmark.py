@@ -2,109 +2,48 @@
 
 t5like benchmark glue --init hf:minilm/ --data_dir GLUE --workdir runs/glue --seeds 3
 t5like benchmark super_glue --init tiny --tasks rte,wic --max_steps 2 --data_dir SUPERGLUE --workdir runs/trial
+t5like benchmark super_glue --init hf:t5-small/ --mixture --data_dir SUPERGLUE --workdir runs/mixture
 t5like benchmark check runs/glue/glue.zip
 
-The workdir holds, for each task and seed, the workdir of its run with result.json and answers.json in it; and results.md,
-results.json and the zip. The same command again makes the runs that are not done.
+The workdir holds, for each task and seed, the workdir of its run, see t5like.suite_runs, or for each seed that of a
+mixture; and results.md, results.json and the zip. The same command again makes the runs that are not done.
 """
 
 import contextlib
 import dataclasses
 import difflib
-import math
 import platform
-import shutil
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from t5like import __version__
 from t5like import config as configs
 from t5like import workdir as workdirs
-from t5like.checkpoint import Checkpoints, checkpoint_steps
+from t5like.checkpoint import Checkpoints
 from t5like.config import parse_command_line, to_json
-from t5like.data.vocabulary import BYTES, find_vocabulary
+from t5like.data.vocabulary import BYTES, Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_1
-from t5like.finetune import Finetune, finetune
-from t5like.metrics_log import METRICS_FILE, read_metrics
-from t5like.objectives.text_to_text import TextToText
-from t5like.optim.adafactor import Adafactor
-from t5like.optim.adamw import AdamW
-from t5like.optim.base import Optimizer, require_positive
-from t5like.optim.schedules import Constant, Linear
+from t5like.models.config import TransformerConfig
 from t5like.sharding import AxisRules, MeshShape
-from t5like.suite_results import (
-    SeedResult,
-    SplitScores,
-    SuiteResults,
-    read_seed_result,
-    split_scores,
-    write_seed_result,
-)
+from t5like.suite_config import COMMAND, TINY, Benchmark
+from t5like.suite_plan import Plan, Training, make_plan
+from t5like.suite_results import SeedResult, SuiteResults, split_scores
+from t5like.suite_runs import ANSWERS_FILE, form_of, is_done, results_of
 from t5like.suite_table import print_results, write_results
-from t5like.task_evaluation import TASK_SCORE
-from t5like.task_forms import Answering, Batching, load_for_task, task_form
+from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
-from t5like.tasks.base import Answer, Example, Task, constant_answer
+from t5like.tasks.base import Task, constant_answer
 from t5like.tasks.submission import SplitAnswers, write_submission
 from t5like.tasks.submission_check import report_submission
 from t5like.tasks.suites import SUITES, Suite, SuiteTask
-from t5like.training import initial_params, place
+from t5like.training import check_lengths, initial_params, place
 from t5like.whole_files import write_json
-from t5like.workdir import load_workdir, read_json
-
-COMMAND = "t5like benchmark"
-TINY = "tiny"
-RESULT_FILE, ANSWERS_FILE = "result.json", "answers.json"
-
-# What may differ when a benchmark goes on: more of the same.
-_MAY_CHANGE = ("seeds", "tasks")
-_WARMUP_SHARE = 0.1  # of an encoder's run
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """Which model, on which tasks, and how it is fine-tuned on each; every task and seed is a run of its own."""
-
-    init: str | None = None
-    """Workdir of the run to start from, hf:FOLDER of a public model, or `tiny`: a small random one, for a trial."""
-    data_dir: str | None = None
-    """Folder of the suite's official files; None takes them from TFDS."""
-    tasks: str | None = None
-    """Names, such as cola,rte; None: all of the suite."""
-    seeds: int = 3
-    """Runs of each task, with the seeds 0, 1, ..."""
-    num_epochs: float = 3.0
-    """Length of a run. It is measured after every epoch, and the best of these checkpoints is kept."""
-    max_steps: int | None = None
-    """Updates of a run, at most; None: as many as its epochs have."""
-    max_train_examples: int | None = None
-    """Training examples of a task, the first ones; None: all."""
-    max_eval_examples: int | None = None
-    """Examples of every other split, the first ones; None: all. With a limit there is no zip."""
-    batch_size: int = 32
-    inputs_length: int = 128
-    targets_length: int = 16
-    learning_rate: float | None = None
-    """The peak; None: 5e-5 for an encoder, 1e-3 for an encoder-decoder. The former has AdamW, a tenth of warm-up and a
-    linear descent, the latter Adafactor and a constant rate, as T5's."""
-    dropout_rate: float = 0.1
-    answers: Answering = "written"
-    """Whether an encoder-decoder writes its answers or ranks the labels."""
-    mesh: MeshShape = MeshShape()
-    rules: AxisRules = AxisRules()
-
-    def __post_init__(self) -> None:
-        require_positive(self, "seeds", "num_epochs", "batch_size")
-        for name in ("max_steps", "max_train_examples", "max_eval_examples", "learning_rate"):
-            if getattr(self, name) is not None:
-                require_positive(self, name)
+from t5like.workdir import read_json
 
 
 def main(argv: list[str]) -> None:
@@ -118,10 +57,13 @@ def main(argv: list[str]) -> None:
     if what == "check":
         check(rest)
         return
-    if what not in suites and not {"-h", "--help"} & set(argv):
+    wants_help = not what and {"-h", "--help"} & set(argv)
+    if what not in suites and not wants_help:
         near = difflib.get_close_matches(what, [*suites, "check"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"say {', '.join(suites)} or check first."
         raise UserError(f"{COMMAND} needs a suite; {hint}")
+    if wants_help:
+        print(f"usage: {COMMAND} check FILE.zip, or")
     command = f"{COMMAND} {what or '|'.join(suites)}"
     config, options = parse_command_line(rest, command=command, config_class=Benchmark, default=Benchmark())
     if options.prints_config:
@@ -151,82 +93,88 @@ def benchmark(suite: Suite, config: Benchmark, workdir: Path) -> SuiteResults:
     """
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the model to start from.")
-    tasks = chosen_tasks(suite, config.tasks)
-    check_data(config, tasks)
+    plan = make_plan(suite, config.tasks, num_seeds=config.seeds, is_mixture=config.mixture, workdir=workdir)
+    to_make = [training for training in plan.trainings if not is_done(training)]
+    check_model(config, to_make)
+    check_data(config, to_make)
     claim(workdir, suite, config)
     if config.init == TINY and not workdirs.is_workdir(workdir / TINY):
         make_tiny(workdir / TINY)
-    results: list[SeedResult] = []
-    for suite_task in tasks:
-        if suite_task.is_majority_by_default and config.tasks is None:
-            results += majority_results(suite_task, config)
-            continue
-        if suite_task.trained_on is None:
-            answering = [t for t in tasks if suite_task.task in (t.task, t.trained_on)]
-            for seed in range(config.seeds):
-                folder = workdir / suite_task.task.rpartition("/")[2] / f"seed-{seed}"
-                results += run_once(config, suite_task, answering, seed, folder, workdir / TINY)
-    suite_results = SuiteResults(suite=suite, runs=results, conditions=conditions(config))
+    init = str(workdir / TINY) if config.init == TINY else config.init
+    results = [result for task in plan.by_majority for result in majority_results(config, task)]
+    for training in plan.trainings:
+        results += results_of(config, training, init)
+    suite_results = SuiteResults(suite=suite, runs=results, conditions=conditions(config, plan))
     write_results(workdir, suite_results)
     print_results(suite_results)
     print(f"table: {workdir / 'results.md'}")
     if config.max_eval_examples is None:
-        write_zip(suite, tasks, config, workdir)
+        write_zip(suite, plan, config, workdir)
     return suite_results
 
 
-def chosen_tasks(suite: Suite, names: str | None) -> list[SuiteTask]:
-    """Returns the tasks of a suite that are named, all where none are.
+def check_model(config: Benchmark, trainings: Sequence[Training]) -> None:
+    """Returns if the model can learn and be asked every task, in rows and batches of these sizes.
 
     Raises:
-      UserError: there is no such task, or a task without training data comes without the one that it is answered by.
+      UserError: it cannot, or there is none.
     """
-    known = {task.task.rpartition("/")[2]: task for task in suite.tasks}
-    if names is None:
-        return list(suite.tasks)
-    wanted = [name.strip().removeprefix(f"{suite.name}/") for name in names.split(",") if name.strip()]
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(known)}."
-            raise UserError(f"{suite.title} has no task {name!r}; {hint}")
-    chosen = [task for name, task in known.items() if name in wanted]
-    for task in chosen:
-        if task.trained_on is not None and task.trained_on not in {t.task for t in chosen}:
+    model = None
+    for training in {training.tasks[0].task: training for training in trainings}.values():
+        model, vocabulary = model_of(config, find_task(training.tasks[0].task))
+        if len(training.tasks) > 1 and not model.num_decoder_layers:
             raise UserError(
-                f"{task.task} has no training data and is answered by the model of {task.trained_on}; name that task as well."
+                f"{COMMAND}: --mixture is for models with a decoder; {config.init} is an encoder alone, which has a head "
+                "for one task. Leave out --mixture, and each task has a run of its own."
             )
-    if not chosen:
-        raise UserError(f"--tasks names none of {', '.join(known)}.")
-    return chosen
+        for task in training.answered:
+            form = form_of(config, find_task(task.task), model, vocabulary)
+            check_lengths(model, COMMAND, **form.lengths)
+    if model is not None:
+        dataclasses.replace(model, dropout_rate=config.dropout_rate)
+        place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
 
-def check_data(config: Benchmark, tasks: Sequence[SuiteTask]) -> None:
+def model_of(config: Benchmark, task: Task) -> tuple[TransformerConfig, Vocabulary]:
+    """Returns the model to start from, as it is for a task; nothing is made yet where it is a tiny one."""
+    if config.init == TINY:
+        return tiny_model()
+    init = load_for_task(str(config.init), task)
+    return init.config, init.vocabulary
+
+
+def check_data(config: Benchmark, trainings: Sequence[Training]) -> None:
     """Returns if all that the runs train on and are measured on is there.
 
     Raises:
       UserError: it is not; without a data_dir that is found out when its turn comes, for TFDS may fetch it.
     """
-    if config.data_dir is None:
+    if config.data_folder is None:
         return
+    if not config.data_folder.is_dir():
+        raise UserError(
+            f"--data_dir {config.data_folder} is no folder; give the one of the suite's official files."
+        )
     missing: dict[str, str] = {}
-    for suite_task in tasks:
-        if suite_task.trained_on is not None or (suite_task.is_majority_by_default and config.tasks is None):
-            continue
-        task = find_task(suite_task.task)
-        for split in ("train", *suite_task.validation):
-            try:
-                task.load(split, data_folder(config))
-            except UserError as error:
-                missing.setdefault(task.name.rpartition("/")[2], str(error))
+    answered = {task.task: task for training in trainings for task in training.answered}.values()
+    for task in answered:
+        try:
+            for split in (*(("train",) if task.trained_on is None else ()), *task.validation):
+                find_task(task.task).load(split, config.data_folder)
+        except UserError as error:
+            missing[task.task] = str(error)
     if missing:
-        name, reason = next(iter(missing.items()))
-        more = f" The same goes for {', '.join(list(missing)[1:])}." if len(missing) > 1 else ""
-        raise UserError(f"{name} cannot be run: {reason}{more} Name the tasks that can with --tasks.")
+        others = [task.short_name for task in answered if not {task.task, task.trained_on} & set(missing)]
+        name, *more = missing
+        raise UserError(
+            f"{name} cannot be run: {missing[name]}"
+            + (f" The same goes for {', '.join(more)}." if more else "")
+            + (f" --tasks {','.join(others)} leaves out what cannot." if others else "")
+        )
 
 
 def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
-    """Makes the folder this benchmark's, or finds that it is.
+    """Makes the folder this benchmark's, or finds that it is; one whose runs have not begun may become another's.
 
     Raises:
       UserError: it holds something else, or runs of another config.
@@ -237,9 +185,14 @@ def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
         raise UserError(f"--workdir {workdir} holds files but no benchmark; give a new or empty folder.")
-    else:
-        for name, old, new in configs.differences(read_json(path), ours):
-            if name.removeprefix("config.") not in _MAY_CHANGE:
+    elif any(workdir.glob("*/seed-*")):
+        saved = read_json(path)
+        # Read as a config, so that fields added since have the values they had in effect.
+        saved["config"] = configs.to_dict(configs.from_dict(saved.get("config")))
+        # A mixture of other tasks is another model.
+        may_change = ("config.seeds",) if config.mixture else ("config.seeds", "config.tasks")
+        for name, old, new in configs.differences(saved, ours):
+            if name not in may_change:
                 raise UserError(
                     f"--workdir {workdir} belongs to another benchmark: {name} was {old!r} and is now {new!r}; give "
                     "another --workdir."
@@ -247,133 +200,12 @@ def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
     write_json(path, ours)
 
 
-def run_once(
-    config: Benchmark,
-    suite_task: SuiteTask,
-    answering: Sequence[SuiteTask],
-    seed: int,
-    folder: Path,
-    tiny: Path,
-) -> list[SeedResult]:
-    """Returns what one run gives for its own task and those that its model answers as well, made or read.
-
-    Args:
-      answering: both.
-    """
-    paths = {task.task: folder / f"{task.task.rpartition('/')[2]}.{RESULT_FILE}" for task in answering}
-    if all(path.exists() for path in paths.values()):
-        return [read_seed_result(path) for path in paths.values()]
-    started = time.time()
-    init = str(tiny) if config.init == TINY else str(config.init)
-    task, data_dir = find_task(suite_task.task), data_folder(config)
-    num_examples = len(task.load("train", data_dir)[: config.max_train_examples])
-    per_epoch = max(1, round(num_examples / config.batch_size))
-    num_steps = max(1, round(config.num_epochs * num_examples / config.batch_size))
-    num_steps = num_steps if config.max_steps is None else min(num_steps, config.max_steps)
-    finetune(settings(config, suite_task, init, seed, num_steps, min(per_epoch, num_steps)), folder)
-    step = best_step(folder)
-    for path in (folder / "checkpoints").iterdir():
-        if path.name != str(step):
-            shutil.rmtree(path)
-    answers, results = {}, []
-    for other in answering:
-        splits, answers_of_splits = answer_splits(config, other, folder, step)
-        answers[other.task] = answers_of_splits
-        seconds = time.time() - started if other is suite_task else 0.0
-        results.append(SeedResult(task=other.task, seed=seed, step=step, seconds=seconds, splits=splits))
-    write_json(folder / ANSWERS_FILE, answers)
-    for result in results:
-        write_seed_result(paths[result.task], result)
-    return results
-
-
-def settings(
-    config: Benchmark, suite_task: SuiteTask, init: str, seed: int, num_steps: int, steps_per_epoch: int
-) -> Finetune:
-    """Returns the config of one run."""
-    model = load_for_task(init, find_task(suite_task.task)).config
-    optimizer: Optimizer
-    if model.num_decoder_layers:
-        optimizer = Adafactor(schedule=Constant(peak=config.learning_rate or 1e-3))
-    else:
-        schedule = Linear(peak=config.learning_rate or 5e-5, warmup_steps=int(_WARMUP_SHARE * num_steps))
-        optimizer = AdamW(schedule=schedule, weight_decay=0.01)
-    return Finetune(
-        task=suite_task.task,
-        init=init,
-        data_dir=config.data_dir,
-        objective=TextToText(inputs_length=config.inputs_length, targets_length=config.targets_length),
-        dropout_rate=config.dropout_rate,
-        answers=config.answers,
-        max_train_examples=config.max_train_examples,
-        max_eval_examples=config.max_eval_examples,
-        eval_split=suite_task.validation[0],
-        optimizer=optimizer,
-        num_steps=num_steps,
-        batch_size=config.batch_size,
-        seed=seed,
-        eval_every_steps=steps_per_epoch,
-        checkpoint_every_steps=steps_per_epoch,
-        num_checkpoints_kept=math.ceil(config.num_epochs) + 1,
-        mesh=config.mesh,
-        rules=config.rules,
-    )
-
-
-def best_step(workdir: Path) -> int:
-    """Returns the checkpoint of a run whose task score was the best, of equals the first."""
-    kept = set(checkpoint_steps(workdir))
-    rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["split"] == "validation"]
-    return int(max((row for row in rows if row["step"] in kept), key=lambda row: row[TASK_SCORE])["step"])
-
-
-def answer_splits(
-    config: Benchmark, suite_task: SuiteTask, workdir: Path, step: int
-) -> tuple[dict[str, SplitScores], dict[str, list[Answer]]]:
-    """Returns what a model scores on the splits whose answers are published, and its answers to the splits of the files.
-
-    A split of the files that is not on this machine is left out.
-    """
-    trained, task = load_workdir(workdir, step=step), find_task(suite_task.task)
-    placement = place(trained.config, config.mesh, config.rules, batch_size=config.batch_size)
-    objective = TextToText(inputs_length=config.inputs_length, targets_length=config.targets_length)
-    form = task_form(
-        task, trained.config, trained.vocabulary, objective, answers=config.answers, command=COMMAND
-    )
-    scores, answers = {}, {}
-    with jax.set_mesh(placement.mesh):
-        params = trained.restore(placement.params)
-        for split, examples in loaded_splits(config, suite_task, task):
-            batching = Batching(config.batch_size, placement.batch, trims=True)
-            given = form.answerer(placement.model, examples, batching)(params)
-            if all(example.answer is not None for example in examples):
-                scores[split] = split_scores(task, examples, given)
-            if split in suite_task.test_splits:
-                answers[split] = given
-    return scores, answers
-
-
-def loaded_splits(
-    config: Benchmark, suite_task: SuiteTask, task: Task
-) -> Iterable[tuple[str, list[Example]]]:
-    """Yields the splits to answer, validation first; those of the files only as far as they are there."""
-    for split in suite_task.validation:
-        yield split, task.load(split, data_folder(config))[: config.max_eval_examples]
-    for split in suite_task.test_splits:
-        try:
-            examples = task.load(split, data_folder(config))
-        except UserError as error:
-            print(f"no predictions for {task.name} {split}: {error}", file=sys.stderr)
-            continue
-        yield split, examples[: config.max_eval_examples]
-
-
-def majority_results(suite_task: SuiteTask, config: Benchmark) -> list[SeedResult]:
+def majority_results(config: Benchmark, suite_task: SuiteTask) -> list[SeedResult]:
     """Returns what the majority class scores on a task that is not trained on unless it is named; nothing without data."""
     task, splits = find_task(suite_task.task), {}
     try:
         for split in suite_task.validation:
-            examples = task.load(split, data_folder(config))[: config.max_eval_examples]
+            examples = task.load(split, config.data_folder)[: config.max_eval_examples]
             splits[split] = split_scores(task, examples, [constant_answer(task, examples)] * len(examples))
     except UserError as error:
         print(f"{task.name} is left out: {error}", file=sys.stderr)
@@ -382,18 +214,19 @@ def majority_results(suite_task: SuiteTask, config: Benchmark) -> list[SeedResul
     return [SeedResult(task=task.name, seed=0, step=0, seconds=0.0, splits=splits, is_majority=True)]
 
 
-def write_zip(suite: Suite, tasks: Sequence[SuiteTask], config: Benchmark, workdir: Path) -> None:
+def write_zip(suite: Suite, plan: Plan, config: Benchmark, workdir: Path) -> None:
     """Writes the zip of seed 0's predictions, if there are any, and prints what in it is filled in."""
     answers: dict[str, SplitAnswers] = {}
-    for suite_task in tasks:
-        trained_on = suite_task.trained_on or suite_task.task
-        path = workdir / trained_on.rpartition("/")[2] / "seed-0" / ANSWERS_FILE
-        given: Mapping[str, Any] = read_json(path).get(suite_task.task, {}) if path.exists() else {}
-        task = find_task(suite_task.task)
-        for file in suite_task.files:
-            if file.split in given:
-                examples = task.load(file.split, data_folder(config))
-                answers[file.name] = SplitAnswers(task, examples, given[file.split])
+    for training in plan.trainings:
+        if training.seed:
+            continue
+        given = read_json(training.folder / ANSWERS_FILE)
+        for suite_task in training.answered:
+            task, of_task = find_task(suite_task.task), given[suite_task.task]
+            for file in suite_task.files:
+                if file.split in of_task:
+                    examples = task.load(file.split, config.data_folder)
+                    answers[file.name] = SplitAnswers(task, examples, of_task[file.split])
     if not answers:
         return
     path = workdir / f"{suite.name}.zip"
@@ -402,23 +235,26 @@ def write_zip(suite: Suite, tasks: Sequence[SuiteTask], config: Benchmark, workd
     print(f"submission: {path}")
 
 
-def conditions(config: Benchmark) -> dict[str, str]:
+def conditions(config: Benchmark, plan: Plan) -> dict[str, str]:
     """Returns what the table was made with."""
     devices = jax.devices()
+    said = {"init": str(config.init)}
+    if config.mixture:
+        titles = ", ".join(task.title for task in plan.trainings[0].tasks)
+        cap = "" if config.task_cap is None else f", of which {config.task_cap:,} a task count at most"
+        said["mixture"] = (
+            f"each run learnt all of {titles}, in proportion to their examples{cap}; each task has the checkpoint that was "
+            "best at it, and the first one the time of the run"
+        )
     return {
-        "init": str(config.init),
+        **said,
         "hardware": f"{len(devices)} x {devices[0].device_kind}",
         "versions": f"t5like {__version__}, JAX {jax.__version__}, Python {platform.python_version()}",
     }
 
 
-def data_folder(config: Benchmark) -> Path | None:
-    """Returns where the official files are, None for TFDS."""
-    return Path(config.data_dir) if config.data_dir else None
-
-
-def make_tiny(folder: Path) -> None:
-    """Makes the workdir of a small random T5 1.1 that reads and writes bytes."""
+def tiny_model() -> tuple[TransformerConfig, Vocabulary]:
+    """Returns a small T5 1.1 that reads and writes bytes."""
     vocabulary = find_vocabulary(BYTES, extra_ids=0)
     model = dataclasses.replace(
         t5_1_1("small"),
@@ -430,6 +266,12 @@ def make_tiny(folder: Path) -> None:
         num_decoder_layers=1,
         num_embeddings=vocabulary.num_embeddings,
     )
+    return model, vocabulary
+
+
+def make_tiny(folder: Path) -> None:
+    """Makes the workdir of such a model, drawn at random."""
+    model, vocabulary = tiny_model()
     placement = place(model, MeshShape(), AxisRules(), batch_size=len(jax.devices()))
     with jax.set_mesh(placement.mesh), workdirs.new_folder(folder) as temporary:
         params = initial_params(placement, seed=0)
@@ -439,6 +281,4 @@ def make_tiny(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    from t5like import benchmark as this_module  # so that configs name t5like.benchmark, not __main__
-
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(main))

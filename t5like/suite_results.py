@@ -53,7 +53,7 @@ class SeedResult:
       task: its name.
       seed: of the run.
       step: of the checkpoint that was chosen.
-      seconds: the run took, evaluation included; 0 where another task's model answered.
+      seconds: the run took, evaluation included; 0 where another task's model answered, or of a mixture another has the time.
       splits: what it scored, by split.
       is_majority: no model answered, but the majority class.
     """

@@ -46,7 +46,7 @@ class TaskEvaluation:
         Args:
           num_tasks: how many tasks the row is of; metrics of one among several have its name before theirs.
         """
-        prefix = "" if num_tasks == 1 else f"{self.name} "
+        prefix = metric_name(self.name, "", num_tasks=num_tasks)
         own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         return task_scores(self._task, self._examples, own)
 
@@ -62,6 +62,11 @@ class TaskEvaluation:
         ]
 
 
+def metric_name(task: str, metric: str, *, num_tasks: int) -> str:
+    """Returns what a row of metrics calls one of a task's, `accuracy`, or `glue/rte accuracy` where it is of several."""
+    return metric if num_tasks == 1 else f"{task} {metric}"
+
+
 def together(evaluations: Sequence[TaskEvaluation]) -> Callable[[PyTree], dict[str, float]]:
     """Returns the evaluation of several tasks: their metrics, each with the task's name before it, and their mean."""
     if len(evaluations) == 1:
@@ -69,7 +74,11 @@ def together(evaluations: Sequence[TaskEvaluation]) -> Callable[[PyTree], dict[s
 
     def evaluate(params: PyTree) -> dict[str, float]:
         metrics = {evaluation.name: evaluation(params) for evaluation in evaluations}
-        named = {f"{task} {name}": value for task, own in metrics.items() for name, value in own.items()}
+        named = {
+            metric_name(task, name, num_tasks=len(metrics)): value
+            for task, own in metrics.items()
+            for name, value in own.items()
+        }
         return {**named, TASK_SCORE: sum(own[TASK_SCORE] for own in metrics.values()) / len(metrics)}
 
     return evaluate

@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: a model of counts", ("ngram_model",)),
     (
         "host, no jax: the record of a run",
-        ("metrics_log", "progress", "scores", "suite_results", "suite_table", "report/"),
+        ("metrics_log", "progress", "scores", "suite_plan", "suite_results", "suite_table", "report/"),
     ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
@@ -33,11 +33,17 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
-    ("the loop", ("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training")),
+    (
+        "the loop",
+        (
+            *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training"),
+            "suite_config",
+        ),
+    ),
     (
         "entry points",
         (
-            *("pretrain", "tokenize_text", "finetune", "benchmark", "evaluate", "generate"),
+            *("pretrain", "tokenize_text", "finetune", "suite_runs", "benchmark", "evaluate", "generate"),
             *("ngram", "show_batch", "convert"),
         ),
     ),
@@ -48,9 +54,10 @@ DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 # Entry points stand side by side; these alone lean on another one.
 ENTRY_IMPORTS = {
-    "benchmark": {"finetune"},
+    "benchmark": {"suite_runs"},
     "evaluate": {"pretrain", "finetune"},
     "show_batch": {"pretrain"},
+    "suite_runs": {"finetune"},
     "tokenize_text": {"pretrain"},
 }
 

@@ -61,6 +61,11 @@ class SuiteTask:
     is_majority_by_default: bool = False
 
     @property
+    def short_name(self) -> str:
+        """`rte` of super_glue/rte."""
+        return self.task.rpartition("/")[2]
+
+    @property
     def test_splits(self) -> tuple[str, ...]:
         """The splits that the files answer."""
         return tuple(file.split for file in self.files)
