@@ -222,7 +222,7 @@ def write_zip(suite: Suite, plan: Plan, config: Benchmark, workdir: Path) -> Non
             continue
         given = read_json(training.folder / ANSWERS_FILE)
         for suite_task in training.answered:
-            task, of_task = find_task(suite_task.task), given[suite_task.task]
+            task, of_task = find_task(suite_task.task), given.get(suite_task.task, {})
             for file in suite_task.files:
                 if file.split in of_task:
                     examples = task.load(file.split, config.data_folder)

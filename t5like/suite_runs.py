@@ -48,8 +48,9 @@ def result_paths(training: Training) -> dict[str, Path]:
 
 
 def is_done(training: Training) -> bool:
-    """Returns whether a training has been made, and all that it answers is scored."""
-    return all(path.exists() for path in result_paths(training).values())
+    """Returns whether a training has been made, and all that it answers is scored and written down."""
+    files = [training.folder / ANSWERS_FILE, *result_paths(training).values()]
+    return all(path.exists() for path in files)
 
 
 def results_of(config: Benchmark, training: Training, init: str) -> list[SeedResult]:
