@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from t5like.cli import dispatch
 from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE
 from t5like.errors import UserError
-from t5like.show_batch import _run_lengths, batch_sha256, rebuild_batch
+from t5like.show_batch import _run_lengths, _write, batch_sha256, rebuild_batch
 from t5like.whole_files import write_json
 
 
@@ -62,6 +63,19 @@ def test_the_command_shows_and_writes_a_batch(
     assert repr(vocabulary.decode_all(batch["encoder_input_tokens"][1])) in printed
     with np.load(tmp_path / "b.npz") as saved:
         assert {name: saved[name].tolist() for name in saved} == {n: f.tolist() for n, f in batch.items()}
+
+
+def test_what_is_written_is_whole_or_what_was_there_before(tmp_path: Path) -> None:
+    path = tmp_path / "b.npz"
+    path.write_bytes(b"an earlier batch")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"^--to .*b\.npz cannot be written: File too large\.$"):
+            _write({"a": np.zeros(1000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"an earlier batch"]
 
 
 def test_a_digest_is_of_everything() -> None:
@@ -108,8 +122,10 @@ def test_other_data_or_another_config_are_refused(audited: tuple[Any, Path], tmp
     (tmp_path / "text" / "more.txt").write_text("abc def")
     moved = dataclasses.replace(config, data=str(tmp_path / "text"))
     write_json(tmp_path / "run" / "config.json", to_dict(moved))
-    with pytest.raises(UserError, match="training data is not that of"):
-        rebuild_batch(moved, config.num_steps - 1, tmp_path / "run")
+    first = min(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    for step in (0, first - 1, config.num_steps - 1):  # those before the first checkpoint too
+        with pytest.raises(UserError, match="training data is not that of"):
+            rebuild_batch(moved, step, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

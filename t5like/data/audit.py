@@ -3,6 +3,7 @@
 Line n is of the batch that made state n + 1. See `t5like.data.example_ids` for what an id says.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -67,35 +68,39 @@ class Audited:
         """Closes the batches and the file."""
         self._batches.close()
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a line that could not be written, which was said then
+                self._file.close()
 
 
 def _opened_at(path: Path, step: int) -> IO[bytes]:
     """Returns the file, open at its end, cut after the lines of earlier steps.
 
     Raises:
-      UserError: it cannot be written, or holds something else.
+      UserError: it cannot be read or written, or holds something else.
     """
     try:
         file = path.open("r+b" if path.exists() else "w+b")
     except OSError as error:
         raise _unwritable(path, error) from error
     end = 0
-    for line in file:
-        try:
+    try:
+        for line in file:
             # The last line of a run that was killed may be half one.
             if not line.endswith(b"\n") or json.loads(line)["step"] >= step:
                 break
-        except (ValueError, TypeError, KeyError) as error:
-            file.close()
-            raise UserError(f"{path} is damaged after byte {end}; remove it, or cut it there.") from error
-        end += len(line)
-    file.truncate(end)
-    file.seek(end)
+            end += len(line)
+        file.truncate(end)
+        file.seek(end)
+    except OSError as error:
+        file.close()
+        raise _unwritable(path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        file.close()
+        raise UserError(f"{path} is damaged after byte {end}; remove it, or cut it there.") from error
     return file
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path} cannot be written: {error.strerror or error}; make room, or leave --audits_examples out."
+        f"{path} cannot be written: {error.strerror or error}; make room there, or leave --audits_examples out."
     )

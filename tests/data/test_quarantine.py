@@ -3,9 +3,11 @@
 import pytest
 
 from t5like.data import quarantine as quarantine_module
+from t5like.data.byte_vocabulary import ByteVocabulary
 from t5like.data.quarantine import Quarantine, Quarantined
+from t5like.data.splits import TextSplits
 from t5like.errors import DamagedDataError, DamagedRecordError
-from tests.data.fakes import Damaged, Documents
+from tests.data.fakes import Copy, Damaged, Documents, Numbers
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +80,68 @@ def test_quarantined_blocks_are_the_blocks_without_what_cannot_be_read():
     assert [ids.tolist() for ids in blocks.read(1, 1)] == [documents.documents[3].tolist()]
 
 
-def test_the_same_damage_counts_once():
-    quarantine = Quarantine(1, lambda note: None)
-    documents = Damaged([3, 2], block=0, record=1)
+class Refused(Documents):
+    """Blocks that cannot be read, each time for another reason."""
+
+    def __init__(self, lengths, *, blocks, **arguments):
+        super().__init__(lengths, **arguments)
+        self.blocks, self.num_requests = blocks, 0
+
+    def read(self, block, start=0):
+        if block in self.blocks:
+            self.num_requests += 1
+            raise DamagedDataError(f"a.txt: 503, request {self.num_requests}")
+        yield from super().read(block, start)
+
+
+def test_a_damaged_block_counts_once_whatever_is_said_of_it():
+    notes = []
+    quarantine = Quarantine(1, notes.append)
+    documents = Refused([3, 2, 4], blocks=[0])
     for _ in range(3):
-        assert _read(documents, budget=1, quarantine=quarantine) == [[1, 2, 3]]
+        assert _read(documents, budget=1, quarantine=quarantine) == [documents.documents[2].tolist()]
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("num_components", [1, 2])
+def test_two_damaged_blocks_count_twice(num_components):
+    quarantine = Quarantine(1, lambda note: None)
+    components = [Refused([1] * 2, blocks=[0, 1], per_block=num_components) for _ in range(num_components)]
+    first, last = [(documents, block) for documents in components for block in range(documents.num_blocks)]
+    assert list(quarantine.read(*first, 0)) == []
+    assert list(quarantine.read(*first, 0)) == []
+    with pytest.raises(DamagedDataError, match=r"503.*it was tried 3 times, and max_damaged_blocks allows 1"):
+        list(quarantine.read(*last, 0))
+
+
+class Flaky(Numbers):
+    """Texts of which the second of each block cannot be read at first."""
+
+    def __init__(self, sizes, num_attempts):
+        super().__init__(sizes)
+        self.attempts = dict.fromkeys(range(self.num_blocks), num_attempts)
+
+    def read(self, block, start=0):
+        for record, text in enumerate(super().read(block, start), start):
+            if record == 1 and self.attempts[block]:
+                self.attempts[block] -= 1
+                raise DamagedDataError("a reset connection")
+            yield text
+
+
+@pytest.mark.parametrize("part", ["held_out_rows", "training_rows"])
+def test_held_out_rows_get_over_faults_that_pass_and_end_at_those_that_stay(part):
+    def rows(source, budget):
+        texts = TextSplits((source,), (1.0,), (source,), (1.0,))
+        make = getattr(texts, part)
+        rows = make(Copy(8), ByteVocabulary(), seed=0, max_rows=99, max_damaged_blocks=budget)
+        return [token for row in rows for token in row["decoder_target_tokens"] if token]
+
+    whole = rows(Numbers([3, 2, 4]), 0)
+    assert rows(Flaky([3, 2, 4], 2), 0) == whole
+    with pytest.raises(DamagedDataError, match=r"a reset connection.*none may be left out"):
+        rows(Flaky([3, 2, 4], 99), 0)
+    assert 0 < len(rows(Flaky([3, 2, 4], 99), 3)) < len(whole)
 
 
 @pytest.mark.parametrize(
