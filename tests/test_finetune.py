@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from t5like import sharding as sharding_module
+from t5like.batch import Features
 from t5like.config import CommandLine
 from t5like.data.example_ids import parse_id
 from t5like.errors import UserError
@@ -144,15 +147,49 @@ def test_a_run_whose_labels_have_no_names_keeps_its_head_and_gets_them(tuned: Pa
     assert then == now
 
 
-def test_batches_need_not_be_trimmed(config: Finetune, tuned: Path, tmp_path: Path) -> None:
-    whole = dataclasses.replace(config, trims_batches=False, dropout_rate=0.0, num_steps=4)
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes all devices away but one, as on a laptop."""
+    build = MeshShape.build
+    monkeypatch.setattr(MeshShape, "build", lambda mesh: build(mesh, jax.devices()[:1]))
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize("kind", ["encoder", "encoder-decoder"])
+def test_batches_are_learnt_alike_with_their_padding_and_without(
+    kind: str,
+    num_devices: int,
+    config: Finetune,
+    small_finetune: Finetune,
+    tuned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if num_devices == 1:
+        one_device(monkeypatch)
+    base = config
+    if kind == "encoder-decoder":
+        base = dataclasses.replace(small_finetune, objective=TextToText(inputs_length=96, targets_length=16))
+    whole = dataclasses.replace(base, trims_batches=False, dropout_rate=0.0, num_steps=6)
     short = dataclasses.replace(whole, trims_batches=True)
-    losses = []
+    sizes, losses, scores = [], [], []
     for number, each in enumerate((whole, short)):
+        shapes: set[tuple[int, ...]] = set()
+
+        def put_batch(batch: Features, sharding: Any, seen: set[tuple[int, ...]] = shapes) -> Any:
+            seen.add(batch["encoder_segment_ids"].shape)
+            return sharding_module.put_batch(batch, sharding)
+
+        monkeypatch.setattr("t5like.training.put_batch", put_batch)
         finetune(each, tmp_path / str(number))
+        sizes.append(max(map(math.prod, shapes)))
         rows = read_metrics(tmp_path / str(number) / METRICS_FILE)
-        losses.append([row["label_nats"] for row in rows if row["split"] == "train"])
+        name = "label_nats" if kind == "encoder" else "nats_per_token"
+        losses.append([row[name] for row in rows if row["split"] == "train"])
+        scores.append([row["accuracy"] for row in rows if row["split"] == "validation"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert scores[0] == scores[1]
+    if num_devices == 1:
+        assert sizes[1] < 0.8 * sizes[0]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_a_vocabulary_is_trained_on_what_can_be_read_within_the_budget(
     monkeypatch.setattr("t5like.data.quarantine.PAUSE_SECONDS", 0.0)
     lines = [json.dumps({"text": f"some text of a run, number {number}"}) for number in range(2000)]
     for name, damaged in (("first", 0), ("middle", 3), ("whole", None)):
-        content = ["{" if number == damaged else line for number, line in enumerate(lines)]
+        content = ['{"text' if number == damaged else line for number, line in enumerate(lines)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(content))
     held_out = str(tmp_path / "whole.jsonl")
     config = dataclasses.replace(
