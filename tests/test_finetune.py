@@ -168,7 +168,7 @@ def test_batches_are_learnt_alike_with_their_padding_and_without(
         one_device(monkeypatch)
     base = config
     if kind == "encoder-decoder":
-        base = dataclasses.replace(small_finetune, objective=TextToText(inputs_length=96, targets_length=16))
+        base = dataclasses.replace(small_finetune, objective=TextToText(inputs_length=256, targets_length=48))
     whole = dataclasses.replace(base, trims_batches=False, dropout_rate=0.0, num_steps=6)
     short = dataclasses.replace(whole, trims_batches=True)
     sizes, losses, scores = [], [], []
