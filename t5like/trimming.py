@@ -71,8 +71,8 @@ def _cut(batch: Features, prefixes: tuple[str, ...], width: int) -> Features:
 
 
 def _few_values(num: int) -> int:
-    """Returns the next number with at most four digits before its zeros in binary: 7 -> 7, 17 -> 18, 33 -> 36."""
-    multiple = 1 << max(num.bit_length() - 4, 0)
+    """Returns the next number with at most three digits before its zeros in binary: 7 -> 7, 9 -> 10, 17 -> 20."""
+    multiple = 1 << max(num.bit_length() - 3, 0)
     return -(-num // multiple) * multiple
 
 
