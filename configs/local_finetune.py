@@ -3,7 +3,7 @@
 Data: docstrings of the standard library with the module they are from; no network, no files.
 Command: t5like finetune configs/local_finetune.py --init runs/local/pretrain --workdir runs/local/finetune
 Hardware and time: 2 CPU cores, 1 to 2 minutes.
-Expected: accuracy 86 % on Python 3.11; the majority class is 17 %.
+Expected: accuracy 84 % on Python 3.11; the majority class is 17 %.
 """
 
 from t5like.finetune import Finetune

@@ -131,7 +131,7 @@ def check_model(config: Benchmark, trainings: Sequence[Training]) -> None:
             form = form_of(config, find_task(task.task), model, vocabulary)
             check_lengths(model, COMMAND, **form.lengths)
     if model is not None:
-        dataclasses.replace(model, dropout_rate=config.dropout_rate)
+        dataclasses.replace(model, dropout_rate=config.dropout_rate)  # refuses a rate out of range
         place(model, config.mesh, config.rules, batch_size=config.batch_size)
 
 

@@ -7,6 +7,7 @@ median of the rounds'. The peer lives in an environment made under
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import signal
@@ -73,6 +74,7 @@ class Side:
             text=True,
         )
         if self._line() != "ready":
+            self._process.kill()
             raise SystemExit(f"the {role} side did not start")
         self._process.send_signal(signal.SIGSTOP)
 
@@ -90,10 +92,8 @@ class Side:
         return seconds, units
 
     def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.send_signal(signal.SIGCONT)
-        self._process.stdin.close()
+        """Ends the process, which may be stopped."""
+        self._process.kill()
         self._process.wait()
 
 
@@ -119,18 +119,17 @@ def alternate(
       script: the file that serves a side when called with --role.
       environment: the peer's.
     """
-    sides = {
-        "ours": Side(sys.executable, script, "ours"),
-        "peer": Side(options.peer_python or environment.python(), script, "peer"),
-    }
+    pythons = {"ours": sys.executable, "peer": options.peer_python or environment.python()}
     rounds = []
-    for number in range(options.rounds):
-        runs = {side: process.time_once() for side, process in sides.items()}
-        rounds.append({side: units / seconds for side, (seconds, units) in runs.items()})
-        shown = {side: round(seconds, 3) for side, (seconds, _) in runs.items()}
-        print(f"round {number + 1}: {json.dumps(shown)}", flush=True)
-    for process in sides.values():
-        process.close()
+    with contextlib.ExitStack() as stack:
+        sides = {}
+        for side, python in pythons.items():
+            sides[side] = stack.enter_context(contextlib.closing(Side(python, script, side)))
+        for number in range(options.rounds):
+            runs = {side: process.time_once() for side, process in sides.items()}
+            rounds.append({side: units / seconds for side, (seconds, units) in runs.items()})
+            shown = {side: round(seconds, 3) for side, (seconds, _) in runs.items()}
+            print(f"round {number + 1}: {json.dumps(shown)}", flush=True)
     ratios = [speed["ours"] / speed["peer"] for speed in rounds]
     ours, peer = (statistics.median(speed[side] for speed in rounds) for side in sides)
     print(

@@ -43,4 +43,4 @@ def _batches(documents: Blocks[np.ndarray], vocabulary: Vocabulary) -> Iterator[
 
 def count_tokens(batch: Features) -> int:
     """Returns the tokens of a batch that are not padding, of both sides."""
-    return int(sum((batch[f"{side}_segment_ids"] > 0).sum() for side in ("encoder", "decoder")))
+    return sum(np.count_nonzero(batch[f"{side}_segment_ids"]) for side in ("encoder", "decoder"))
