@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=pathlib.Path, default=c4_like.T5_MODEL, help="T5's spiece.model")
     parser.add_argument("--stored", action="store_true", help="our side reads a token store")
     parser.add_argument("--num_cores", type=int, default=2, help="cores that both sides run on")
-    parser.add_argument("--unpacked_peer", action="store_true", help="SeqIO packs rows")
+    parser.add_argument("--unpacked_peer", action="store_true", help="SeqIO does not pack rows")
     options = parser.parse_args()
     if options.role:
         return (run_ours if options.role == "ours" else run_peer)(options)
