@@ -26,11 +26,13 @@ def trimmed(batch: Features, multiple: int = WIDTH_MULTIPLE) -> Features:
                              [1 0 0 0 0 0 0]        [1 0 0 0]
     """
     width = -(-_longest(batch) // multiple) * multiple
-    return _cut(batch, _OF_ENCODER_TOKENS, width)
+    return _cut(batch, width)
 
 
 def packed(batch: Features, *, pad_id: int) -> Features:
     """Returns the examples of a batch in as few rows as they fit in; losses and predictions of examples stay the same.
+
+    That is without dropout: where a model draws one for all positions of a row, the examples in it share that.
 
     How many rows and columns there are has few values, each of which is compiled: of 32 examples with 12 tokens each,
 
@@ -44,7 +46,7 @@ def packed(batch: Features, *, pad_id: int) -> Features:
     width = _PACKED_WIDTH
     while width < _longest(batch):
         width *= 2
-    batch = _cut(batch, _OF_ENCODER_TOKENS, min(width, length))
+    batch = _cut(batch, min(width, length))
     if "decoder_input_tokens" in batch:
         batch = pack({EXAMPLE_IDS: np.zeros(num_examples, np.int64), **batch}, pad_id=pad_id)
         del batch[EXAMPLE_IDS]
@@ -64,9 +66,10 @@ def _longest(batch: Features) -> int:
     return int(np.max(np.flatnonzero(is_used), initial=0)) + 1
 
 
-def _cut(batch: Features, prefixes: tuple[str, ...], width: int) -> Features:
+def _cut(batch: Features, width: int) -> Features:
     return {
-        name: feature[:, :width] if name.startswith(prefixes) else feature for name, feature in batch.items()
+        name: feature[:, :width] if name.startswith(_OF_ENCODER_TOKENS) else feature
+        for name, feature in batch.items()
     }
 
 
