@@ -23,6 +23,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8.1; sys_platform != 'win32'",  # there are wheels for Linux, and for macOS on ARM
+        "filelock>=3.13",  # JAX bounds the size of its cache with it
         "flax>=0.12.8",
         "fsspec>=2024.6",
         "grain>=0.2.18",

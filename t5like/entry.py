@@ -1,4 +1,4 @@
-"""How an entry point begins and ends: memory is set up before anything asks for some, errors become exit codes."""
+"""How an entry point begins and ends: memory and the cache of programs are set up first, errors become exit codes."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from t5like.allocator import computes_on_cpu, keep_freed_memory
+from t5like.compilation_cache import keep_compiled_programs
 from t5like.errors import UserError
 
 _NO_ROOM = "make room there, or write to another disk"
@@ -33,6 +34,7 @@ def run_entry(main: Callable[[list[str]], None], argv: list[str] | None = None) 
     """
     if computes_on_cpu():
         keep_freed_memory()
+    keep_compiled_programs()
     try:
         main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

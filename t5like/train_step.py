@@ -27,11 +27,11 @@ class TrainState(NamedTuple):
 def train_step(
     state: TrainState,
     batch: Batch,
+    seed: jax.Array | int,
     *,
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
     learning_rate: Callable[[jax.Array], jax.Array],
-    seed: int,
     num_microbatches: int = 1,
     loss_normalizing_factor: float | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:

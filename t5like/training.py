@@ -239,8 +239,11 @@ def abstract_state(placement: Placement, optimizer: Any) -> TrainState:
 
 def jit_train_step(
     config: TrainingConfig, placement: Placement, optimizer: Any
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns the compiled step; it gives the old state's memory to the new one."""
+) -> Callable[[TrainState, dict[str, jax.Array], np.uint32], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the compiled step of (state, batch, seed); it gives the old state's memory to the new one.
+
+    The seed is an argument, so that all seeds run one program.
+    """
 
     def loss_function(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
@@ -253,7 +256,6 @@ def jit_train_step(
         loss_function=loss_function,
         optimizer=optimizer,
         learning_rate=config.optimizer.schedule.build(config.num_steps),
-        seed=config.seed,
         num_microbatches=config.num_microbatches,
         loss_normalizing_factor=config.loss_normalizing_factor,
     )
@@ -261,10 +263,18 @@ def jit_train_step(
     replicated = NamedSharding(placement.mesh, PartitionSpec())
     return jax.jit(
         step,
-        in_shardings=(state_shardings, placement.batch),
+        in_shardings=(state_shardings, placement.batch, replicated),
         out_shardings=(state_shardings, replicated),
         donate_argnums=0,
     )
+
+
+def seeded(
+    step: Callable[[TrainState, dict[str, jax.Array], np.uint32], tuple[TrainState, dict[str, jax.Array]]],
+    seed: int,
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns a step of (state, batch) that draws dropout with a seed."""
+    return lambda state, batch: step(state, batch, np.uint32(seed))
 
 
 def train(
@@ -314,7 +324,7 @@ def train(
             state = fit(
                 state,
                 batches,
-                step_function=jit_train_step(config, placement, optimizer),
+                step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
                 put_batch=functools.partial(put_batch, sharding=placement.batch),
                 num_steps=config.num_steps,
                 evaluators=evaluators,

@@ -6,8 +6,10 @@ That is random batches, and small runs that a whole session trains once: `pretra
 import importlib.metadata
 import os
 import random
+import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,22 @@ if importlib.metadata.version("jaxlib") < "0.11":  # later ones do not know the 
     flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
+# What one of the session's processes compiles, the others need not: those of pytest-xdist, and those that tests start.
+_COMPILED = "JAX_COMPILATION_CACHE_DIR"
+_made_folder = None
+if _COMPILED not in os.environ:
+    os.environ[_COMPILED] = _made_folder = tempfile.mkdtemp(prefix="t5like-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
 RandomBatch = Callable[..., Features]
 
 _LONGEST_FILE = "test_end_to_end.py"
+
+
+def pytest_unconfigure() -> None:
+    """Removes what the session compiled."""
+    if _made_folder is not None:
+        shutil.rmtree(_made_folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,27 +98,6 @@ def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Keeps what the session compiles while this is in use; gives the environment that makes a process share it."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # it decides once whether it is on
-    yield {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="session")
 def small_pretrain(small_text: Path) -> Any:
     """A `Pretrain` of a few seconds, with dropout, checkpoints every 4 steps and evaluations every 6; 12 in all."""
     from t5like.models.config import TransformerConfig
@@ -138,7 +132,7 @@ def small_pretrain(small_text: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def pretrained(small_pretrain: Any, small_text: Path, compiled_once: dict[str, str]) -> Path:
+def pretrained(small_pretrain: Any, small_text: Path) -> Path:
     """The finished workdir of `small_pretrain`; to be read only."""
     from t5like.pretrain import pretrain
 

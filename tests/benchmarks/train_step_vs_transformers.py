@@ -60,7 +60,7 @@ def run_ours() -> None:
 
         def step() -> int:
             nonlocal state
-            state, metrics = train_step(state, arrays)
+            state, metrics = train_step(state, arrays, np.uint32(0))
             jax.block_until_ready((state, metrics))
             return REAL_TOKENS
 
