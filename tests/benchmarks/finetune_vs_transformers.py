@@ -217,7 +217,7 @@ def run_peer(task: Task, seed: int, folder: pathlib.Path, init: str, max_steps: 
     import torch
     import transformers
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(init)
     rows = [read_rows(task, folder / file) for file in task.files]
