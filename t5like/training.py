@@ -25,6 +25,7 @@ from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums, summed_losses
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from t5like.models.attention import way_on
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.objectives.base import Objective, Stacks
@@ -169,12 +170,9 @@ def place(
             f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
             f"{max(ways, round(batch_size / ways) * ways)}."
         )
-    if config.attention == "per_example" and mesh.size > 1:
-        raise UserError(
-            f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
-        )
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    model = Transformer(dataclasses.replace(config, unrolls_scan=on_cpu), rules)
+    config = dataclasses.replace(config, unrolls_scan=on_cpu, attention=way_on(config, mesh, rules))
+    model = Transformer(config, rules)
     try:
         boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
         axes = param_axes(boxed)

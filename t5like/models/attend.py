@@ -77,12 +77,21 @@ def attend_per_example(
     The logits of one example fit a CPU's cache, those of a batch do not; the backward pass computes them again
     instead of reading them back from memory.
     """
-    batch, heads, keys = query.shape[0], query.shape[2], key_value.key.shape[1]
-    # Dropout is the same for every query, so it may as well act on the values: (w * s) v = w (s v).
-    kept = dropout(jnp.ones((batch, heads, 1, keys), query.dtype), dropout_rate, dropout_key)
-    value = key_value.value * kept[:, :, 0].swapaxes(1, 2)[..., None]
-    mask = jnp.broadcast_to(mask, (batch, *mask.shape[1:]))
+    value = drop_values(key_value.value, dropout_rate, dropout_key)
+    mask = jnp.broadcast_to(mask, (query.shape[0], *mask.shape[1:]))
     return _attend_each(query, key_value.key, value, mask, bias)
+
+
+def drop_values(value: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Returns the values [batch, key, heads, head_dim] after the dropout of weights that all queries share.
+
+    Since it is the same for every query, it may as well act on the values: (w * s) v = w (s v).
+    """
+    if key is None or rate == 0.0:
+        return value
+    batch, num_keys, heads, _ = value.shape
+    kept = dropout(jnp.ones((batch, heads, 1, num_keys), value.dtype), rate, key)
+    return value * kept[:, :, 0].swapaxes(1, 2)[..., None]
 
 
 @jax.custom_vjp
