@@ -62,7 +62,9 @@ class OfAttended(NamedTuple):
     """[batch, heads, 1, query] float32: the attended values times their gradient, summed over head_dim."""
 
 
-def flash_backward(inputs: Inputs, of_attended: OfAttended, sizes: Sizes, *, is_interpreted: bool) -> Gradients:
+def flash_backward(
+    inputs: Inputs, of_attended: OfAttended, sizes: Sizes, *, is_interpreted: bool
+) -> Gradients:
     """Returns the gradients of query, key, value and bias."""
     s = sizes
 

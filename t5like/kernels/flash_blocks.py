@@ -18,7 +18,9 @@ LARGEST_BLOCK = 512
 HIDDEN = -1e10  # the logit of what is not attended to
 WORKING_BYTES = 8 * 2**20  # of fast memory, for blocks and what is made of them
 USUAL_BYTES = 16 * 2**20  # what a kernel may use of fast memory without being told, and all that a TPU v4 has
-LEAST = -1e9  # what a largest logit is at least: far above HIDDEN, so that what is hidden weighs 0 in every row
+LEAST = (
+    -1e9
+)  # what a largest logit is at least: far above HIDDEN, so that what is hidden weighs 0 in every row
 
 Ref = Any  # what a kernel reads and writes
 
@@ -180,10 +182,7 @@ def logits_of(
         apart = [tiles[first + i] for i in range(num_rows + num_columns - 1)]
         # Tiles on a diagonal are the same, and the last tile of a row of them is the one with the least distance.
         logits += jnp.concatenate(
-            [
-                jnp.concatenate(apart[row : row + num_columns][::-1], axis=1)
-                for row in range(num_rows)
-            ],
+            [jnp.concatenate(apart[row : row + num_columns][::-1], axis=1) for row in range(num_rows)],
             axis=0,
         )
     is_seen = _column(inputs.key_marks[0, :1], queries) == inputs.query_marks[0, :1]

@@ -12,7 +12,9 @@ TILE = 128  # lanes of a vector register
 _SUBLANES = 8
 
 
-def bias_rows(values: jax.Array, query_length: int, key_length: int, num_queries: int, num_keys: int) -> jax.Array:
+def bias_rows(
+    values: jax.Array, query_length: int, key_length: int, num_queries: int, num_keys: int
+) -> jax.Array:
     """Returns the values of each relative position in rows [heads, tiles + 1, 128], from the largest to the least.
 
     They go from `num_keys` down to 1 - `num_queries`, the last row first: row n holds those from

@@ -16,7 +16,9 @@ from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals, toeplitz
 
 LARGEST_CHUNK = 128
-_LEAST = -1e9  # what a largest logit is at least: far above MASKED, so that what is masked weighs 0 in every row
+_LEAST = (
+    -1e9
+)  # what a largest logit is at least: far above MASKED, so that what is masked weighs 0 in every row
 
 
 class _Chunk(NamedTuple):
@@ -36,9 +38,7 @@ def chunked_forward(
     chunks = _cut(key, value, mask)
     rising = _rising(bias, chunks.key.shape[2])
 
-    def add_chunk(
-        sums: tuple[jax.Array, ...], chunk: _Chunk
-    ) -> tuple[tuple[jax.Array, ...], None]:
+    def add_chunk(sums: tuple[jax.Array, ...], chunk: _Chunk) -> tuple[tuple[jax.Array, ...], None]:
         largest, total, weighted = sums
         logits = _logits(query, chunk, rising, mask)
         new_largest = jnp.maximum(largest, jnp.max(logits, axis=-1))
@@ -170,7 +170,9 @@ def _bias_of_chunk(rising: jax.Array, start: jax.Array, width: int, num_queries:
     num_squares = math.ceil(num_queries / width)
     length = (num_squares + 1) * width
     values = jax.lax.dynamic_slice_in_dim(rising, start, length, axis=1)
-    parts = values.reshape(-1, num_squares + 1, width)[:, ::-1]  # the queries furthest on have the least of them
+    parts = values.reshape(-1, num_squares + 1, width)[
+        :, ::-1
+    ]  # the queries furthest on have the least of them
     rows = jnp.concatenate([parts[:, :-1], parts[:, 1:]], axis=-1)
     squares = toeplitz(rows, width, width)  # [heads, squares, k, k]
     return squares.reshape(-1, num_squares * width, width)[:, :num_queries]

@@ -41,9 +41,7 @@ def backward(
     """Returns what `Blockwise.backward` should."""
     inputs = _inputs(query, key, value, bias, mask)
     sizes = sizes_of(inputs, is_causal=mask.is_causal)
-    weighted_sum = jnp.einsum(
-        "bqhd,bqhd->bhq", done.attended, gradient, preferred_element_type=jnp.float32
-    )
+    weighted_sum = jnp.einsum("bqhd,bqhd->bhq", done.attended, gradient, preferred_element_type=jnp.float32)
     of_attended = OfAttended(
         _positions_last(gradient), _pad(done.log_total[:, :, None]), _pad(weighted_sum[:, :, None])
     )
@@ -72,9 +70,7 @@ def _on_platform(kernel: Callable[..., Any], *arguments: Any) -> Any:
     )
 
 
-def _inputs(
-    query: jax.Array, key: jax.Array, value: jax.Array, bias: Diagonals | None, mask: Mask
-) -> Inputs:
+def _inputs(query: jax.Array, key: jax.Array, value: jax.Array, bias: Diagonals | None, mask: Mask) -> Inputs:
     """Returns what the kernels read; marks of padding are such that none is seen."""
     query_marks, key_marks = mask.marks()
     return Inputs(

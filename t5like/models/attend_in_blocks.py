@@ -90,7 +90,9 @@ def _attend_forward(way: Blockwise, rules: AxisRules, *inputs: Any) -> tuple[jax
     return done.attended, (inputs, done)
 
 
-def _attend_backward(way: Blockwise, rules: AxisRules, residuals: Any, gradient: jax.Array) -> tuple[Any, ...]:
+def _attend_backward(
+    way: Blockwise, rules: AxisRules, residuals: Any, gradient: jax.Array
+) -> tuple[Any, ...]:
     inputs, done = residuals
     specs = _specs(rules)
 
