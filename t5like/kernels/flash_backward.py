@@ -6,7 +6,7 @@ examples, stay in the chip's fast memory until they are whole.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from t5like.kernels.flash_blocks import (
     Inputs,
     Ref,
     Sizes,
+    T,
     dot,
     lay_out_tiles,
     logits_of,
@@ -28,13 +29,13 @@ from t5like.kernels.toeplitz_tiles import TILE, sum_diagonals
 NUM_PRODUCTS = 5
 
 
-class Gradients(NamedTuple):
+class Gradients(NamedTuple, Generic[T]):
     """The gradients of what attention reads, each of the shape and dtype of that, of the bias float32."""
 
-    query: jax.Array
-    key: jax.Array
-    value: jax.Array
-    bias: jax.Array | None
+    query: T
+    key: T
+    value: T
+    bias: T | None
 
 
 class Totals(NamedTuple):
@@ -45,20 +46,20 @@ class Totals(NamedTuple):
     key: Ref
     """[head_dim, keys of a block]."""
     value: Ref
-    tiles: Ref | None
-    """The bias itself, [tiles, 128, 128]."""
-    tile_gradients: Ref | None
-    """[tiles, 128, 128]."""
+    tiles: Ref
+    """The bias itself, [tiles, 128, 128], or None."""
+    tile_gradients: Ref
+    """[tiles, 128, 128], or None."""
 
 
-class OfAttended(NamedTuple):
+class OfAttended(NamedTuple, Generic[T]):
     """What the backward pass knows of the attended values."""
 
-    gradient: jax.Array
+    gradient: T
     """[batch, heads, head_dim, query]."""
-    log_total: jax.Array
+    log_total: T
     """As `flash_forward` returns it."""
-    weighted_sum: jax.Array
+    weighted_sum: T
     """[batch, heads, 1, query] float32: the attended values times their gradient, summed over head_dim."""
 
 
@@ -109,7 +110,9 @@ def flash_backward(
     return gradients
 
 
-def _kernel(sizes: Sizes, inputs: Any, of_attended: Any, gradients: Any, totals: Totals) -> None:
+def _kernel(
+    sizes: Sizes, inputs: Inputs[Ref], of_attended: OfAttended[Ref], gradients: Gradients[Ref], totals: Totals
+) -> None:
     """Goes through the queries for each block of keys of a head of an example."""
     example, key, query = (pl.program_id(axis) for axis in (1, 2, 3))
     is_last = (key == sizes.key_blocks - 1) & (query == sizes.query_blocks - 1)
@@ -153,7 +156,12 @@ def _kernel(sizes: Sizes, inputs: Any, of_attended: Any, gradients: Any, totals:
 
 
 def _add_block(
-    sizes: Sizes, inputs: Any, of_attended: Any, totals: Totals, query_block: jax.Array, key_block: jax.Array
+    sizes: Sizes,
+    inputs: Inputs[Ref],
+    of_attended: OfAttended[Ref],
+    totals: Totals,
+    query_block: jax.Array,
+    key_block: jax.Array,
 ) -> None:
     """Adds what one block of keys and one of queries give to all gradients."""
     query, key, gradient = inputs.query[0, 0], inputs.key[0, 0], of_attended.gradient[0, 0]

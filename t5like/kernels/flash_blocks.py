@@ -6,7 +6,7 @@ them; logits lie keys by queries, so that what is one number a query, such as it
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,22 +23,23 @@ LEAST = (
 )  # what a largest logit is at least: far above HIDDEN, so that what is hidden weighs 0 in every row
 
 Ref = Any  # what a kernel reads and writes
+T = TypeVar("T")  # an array, or within a kernel a reference, or how a block of it is found
 
 
-class Inputs(NamedTuple):
+class Inputs(NamedTuple, Generic[T]):
     """What both kernels read; lengths are multiples of the blocks."""
 
-    query: jax.Array
+    query: T
     """[batch, heads, head_dim, query]."""
-    key: jax.Array
+    key: T
     """[batch, heads, head_dim, key]."""
-    value: jax.Array
-    query_marks: jax.Array
+    value: T
+    query_marks: T
     """[batch, 1 or 2, query] int32: a query sees keys with the same first mark. Where there are two marks, it sees
     those that come after it only if the second marks are the same as well."""
-    key_marks: jax.Array
+    key_marks: T
     """[batch, 1 or 2, key] int32."""
-    bias: jax.Array | None
+    bias: T | None
     """As `toeplitz_tiles.bias_rows` lays it out, or None."""
 
 
@@ -126,7 +127,7 @@ def padded(length: int) -> int:
     return num_blocks * TILE * math.ceil(length / (num_blocks * TILE))
 
 
-def sizes_of(inputs: Inputs, *, is_causal: bool) -> Sizes:
+def sizes_of(inputs: Inputs[jax.Array], *, is_causal: bool) -> Sizes:
     """Returns the sizes of an attention, given all that it reads."""
     batch, heads, head_dim, num_queries = inputs.query.shape
     return Sizes(
@@ -163,7 +164,7 @@ def tile_of(sizes: Sizes, query_block: jax.Array, key_block: jax.Array) -> jax.A
 
 
 def logits_of(
-    sizes: Sizes, inputs: Any, tiles: Ref | None, query_block: jax.Array, key_block: jax.Array
+    sizes: Sizes, inputs: Inputs[Ref], tiles: Ref | None, query_block: jax.Array, key_block: jax.Array
 ) -> jax.Array:
     """Returns the logits [keys, queries] float32 of a block, HIDDEN where a query does not see a key.
 
@@ -207,7 +208,7 @@ def dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
     return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def read_specs(sizes: Sizes, query_at: Any, key_at: Any) -> tuple[Inputs, Any]:
+def read_specs(sizes: Sizes, query_at: Any, key_at: Any) -> tuple[Inputs[pl.BlockSpec], pl.BlockSpec]:
     """Returns how a kernel reads its inputs, and how any row of numbers by query.
 
     Args:

@@ -4,7 +4,6 @@ Source: Dao et al. 2022, algorithm 1, with T5's bias looked up within.
 """
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,9 @@ from t5like.kernels.toeplitz_tiles import TILE
 NUM_PRODUCTS = 2
 
 
-def flash_forward(inputs: Inputs, sizes: Sizes, *, is_interpreted: bool) -> tuple[jax.Array, jax.Array]:
+def flash_forward(
+    inputs: Inputs[jax.Array], sizes: Sizes, *, is_interpreted: bool
+) -> tuple[jax.Array, jax.Array]:
     """Returns the attended values [batch, heads, head_dim, query], and the log of each query's sum of exponentials.
 
     The latter is [batch, heads, 1, query] float32. A query that sees nothing has attended values of 0.
@@ -67,7 +68,7 @@ def flash_forward(inputs: Inputs, sizes: Sizes, *, is_interpreted: bool) -> tupl
 
 def _kernel(
     sizes: Sizes,
-    inputs: Any,
+    inputs: Inputs[Ref],
     attended: Ref,
     log_total: Ref,
     largest: Ref,

@@ -30,6 +30,14 @@ class _Chunk(NamedTuple):
     start: jax.Array  # scalar int32: the position of the first key
 
 
+class _Sums(NamedTuple):
+    """What is known of each query after some chunks, float32."""
+
+    largest: jax.Array  # [batch, heads, query]: the largest logit
+    total: jax.Array  # [batch, heads, query]: the sum of the exponentials of logits minus the largest
+    weighted: jax.Array  # [batch, heads, query, head_dim]: the sum of values, each times its exponential
+
+
 def chunked_forward(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: Diagonals | None, mask: Mask
 ) -> Forward:
@@ -38,17 +46,16 @@ def chunked_forward(
     chunks = _cut(key, value, mask)
     rising = _rising(bias, chunks.key.shape[2])
 
-    def add_chunk(sums: tuple[jax.Array, ...], chunk: _Chunk) -> tuple[tuple[jax.Array, ...], None]:
-        largest, total, weighted = sums
+    def add_chunk(sums: _Sums, chunk: _Chunk) -> tuple[_Sums, None]:
         logits = _logits(query, chunk, rising, mask)
-        new_largest = jnp.maximum(largest, jnp.max(logits, axis=-1))
-        weights = jnp.exp(logits - new_largest[..., None])
-        scale = jnp.exp(largest - new_largest)
-        total = total * scale + jnp.sum(weights, axis=-1)
+        largest = jnp.maximum(sums.largest, jnp.max(logits, axis=-1))
+        weights = jnp.exp(logits - largest[..., None])
+        scale = jnp.exp(sums.largest - largest)
+        total = sums.total * scale + jnp.sum(weights, axis=-1)
         of_chunk = _dot("bhqk,bkhd->bhqd", weights.astype(value.dtype), chunk.value)
-        return (new_largest, total, weighted * scale[..., None] + of_chunk), None
+        return _Sums(largest, total, sums.weighted * scale[..., None] + of_chunk), None
 
-    start = (
+    start = _Sums(
         jnp.full((batch, heads, num_queries), _LEAST),
         jnp.zeros((batch, heads, num_queries)),
         jnp.zeros((batch, heads, num_queries, head_dim)),

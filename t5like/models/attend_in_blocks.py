@@ -122,13 +122,14 @@ class _Specs(NamedTuple):
 
 
 def _specs(rules: AxisRules) -> _Specs:
-    of_tokens = rules.spec(("batch", None, "heads", None))
-    of_bias = rules.spec(("heads", None))
+    of_tokens: Any = rules.spec(("batch", None, "heads", None))
+    of_bias: Any = rules.spec(("heads", None))
+    of_log_total: Any = rules.spec(("batch", "heads", None))
     batch = rules.batch or ()
     return _Specs(
         of_tokens,
         (of_tokens, of_tokens, of_tokens, of_bias, rules.spec(("batch", None))),
-        Forward(of_tokens, rules.spec(("batch", "heads", None))),
+        Forward(of_tokens, of_log_total),
         Gradients(of_tokens, of_tokens, of_tokens, of_bias),
         (batch,) if isinstance(batch, str) else batch,
     )

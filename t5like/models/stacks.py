@@ -113,6 +113,8 @@ class DecoderLayer(nn.Module):
         if cache is None:
             y = attention(y, own, bias, own_mask, key)
         else:
+            assert not isinstance(bias, Diagonals)
+            assert not isinstance(own_mask, Mask)
             own = append_to_cache(cache.own, own, position)
             y = attention.to_cache(y, own, bias, own_mask)
         stream.end("self_attention", y)
@@ -128,6 +130,7 @@ class DecoderLayer(nn.Module):
             else:
                 of_encoded = cache.encoded if encoded is None else heads_first(cross.key_value(encoded))
                 assert of_encoded is not None
+                assert not isinstance(encoded_mask, Mask)
                 # Rows of one example ask of the same inputs: they do so as if they were positions of one row.
                 together = y.reshape(of_encoded.key.shape[0], -1, y.shape[-1])
                 y = cross.to_cache(together, of_encoded, None, encoded_mask).reshape(y.shape)
