@@ -162,10 +162,11 @@ def test_all_seeds_run_one_program(batch):
     [
         (DATA, UNROLLED, ADAMW),
         (MIXED, UNROLLED, ADAMW),
+        (MIXED, dataclasses.replace(UNROLLED, attention="chunked"), ADAMW),
         (FSDP, MODEL, ADAFACTOR),
         (MIXED, MODEL, ADAFACTOR),
     ],
-    ids=["data-AdamW", "mixed-AdamW", "fsdp-Adafactor", "mixed-Adafactor"],
+    ids=["data-AdamW", "mixed-AdamW", "mixed-AdamW-chunked", "fsdp-Adafactor", "mixed-Adafactor"],
 )
 def test_eight_devices_train_as_one_does(mesh_shape, model, config, batch, capfd):
     """Over two updates, unrolled with dropout and scanned without; the arrays are split as announced."""
