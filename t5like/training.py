@@ -159,7 +159,7 @@ def place(
     """Returns the model laid out over the devices there are; computes nothing.
 
     Raises:
-      UserError: if the mesh does not fit the devices or the batch.
+      UserError: if the mesh does not fit the devices, the batch or the way attention is computed.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")

@@ -4,6 +4,7 @@
 differentiation, the dropout, and the mesh, over which batch and heads are split and nothing else.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from jax.sharding import PartitionSpec
 from t5like.models.attend import KeyValue, drop_values
 from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals
-from t5like.sharding import AxisRules
+from t5like.sharding import AxisRules, MeshAxes
 
 
 class Forward(NamedTuple):
@@ -98,7 +99,7 @@ def _attend_backward(
 
     def backward(*arguments: Any) -> Gradients:
         gradients = way.backward(*arguments)
-        if gradients.bias is None or not _is_split():
+        if gradients.bias is None or not specs.batch_axes:
             return gradients
         # The bias is that of all examples, and each device has some of them.
         return gradients._replace(bias=jax.lax.psum(gradients.bias, specs.batch_axes))
@@ -122,25 +123,37 @@ class _Specs(NamedTuple):
 
 
 def _specs(rules: AxisRules) -> _Specs:
+    batch_axes = _to_split(rules.batch)
+    rules = dataclasses.replace(rules, batch=batch_axes, heads=_to_split(rules.heads))
     of_tokens: Any = rules.spec(("batch", None, "heads", None))
     of_bias: Any = rules.spec(("heads", None))
     of_log_total: Any = rules.spec(("batch", "heads", None))
-    batch = rules.batch or ()
     return _Specs(
         of_tokens,
         (of_tokens, of_tokens, of_tokens, of_bias, rules.spec(("batch", None))),
         Forward(of_tokens, of_log_total),
         Gradients(of_tokens, of_tokens, of_tokens, of_bias),
-        (batch,) if isinstance(batch, str) else batch,
+        batch_axes,
     )
 
 
-def _is_split() -> bool:
-    return jax.sharding.get_abstract_mesh().size > 1
+def _to_split(axes: MeshAxes) -> tuple[str, ...]:
+    """Returns those of some axes over which there is anything to split that is not split already."""
+    named, mesh = (axes,) if isinstance(axes, str) else axes or (), jax.sharding.get_abstract_mesh()
+    return tuple(axis for axis in named if axis in _free_axes() and mesh.shape[axis] > 1)
+
+
+def _free_axes() -> tuple[str, ...]:
+    """Returns the axes of the mesh, without those that a `shard_map` around the model has taken."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(axis for axis in mesh.axis_names if axis not in mesh.manual_axes)
 
 
 def _on_each_device(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """Returns a function that each device computes of its own part; no compiler would split a kernel."""
-    if not _is_split():
+    axes = _free_axes()
+    if not _to_split(axes):
         return function
-    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return jax.shard_map(
+        function, in_specs=in_specs, out_specs=out_specs, axis_names=set(axes), check_vma=False
+    )

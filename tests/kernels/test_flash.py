@@ -1,5 +1,6 @@
 """The TPU kernels of attention, interpreted: what they compute, how they cut it, and what they say it costs."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -12,7 +13,8 @@ from t5like.kernels import toeplitz_tiles
 from t5like.kernels.flash_blocks import Inputs, Sizes, block_of, padded
 from t5like.kernels.flash_forward import flash_forward
 from t5like.models.attend_flash import FLASH
-from tests.attention_cases import Case, assert_equals_attention_at_once
+from t5like.sharding import MeshShape
+from tests.attention_cases import Case, assert_equals_attention_at_once, attend_and_back
 
 CASES = {
     "one block": Case(num_queries=11, num_keys=11),
@@ -92,3 +94,14 @@ def test_the_compiler_is_told_what_a_kernel_costs():
     assert cost.bytes_accessed == 4 * 2 * (2 * 3 * 64 * 1024) + 4 * (
         2 * 2 * 1024 + 3 * 16 * 128 + 2 * 3 * 1024
     )
+
+
+@pytest.mark.parametrize("mesh_shape", [None, MeshShape(data=2, fsdp=2, tensor=2)], ids=["alone", "mesh"])
+def test_for_a_tpu_the_kernels_are_lowered_and_not_interpreted(mesh_shape):
+    case = Case(num_queries=600, num_keys=600, batch=4, heads=4, is_causal=True, dtype="bfloat16")
+    arrays, mask, gradient = case.arrays()
+    attend = jax.jit(functools.partial(attend_and_back, FLASH, case))
+    with contextlib.nullcontext() if mesh_shape is None else jax.set_mesh(mesh_shape.build()):
+        program = attend.trace(arrays, mask, gradient).lower(lowering_platforms=("tpu",)).as_text()
+    assert program.count("@tpu_custom_call") == 2, "forward and backward"
+    assert "stablehlo.while" not in program

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from t5like.models.attend_chunked import CHUNKED, LARGEST_CHUNK
 from t5like.models.attend_flash import FLASH
@@ -37,6 +38,31 @@ def test_eight_devices_attend_as_one_does(way):
     case = Case(num_queries=20, num_keys=20, batch=4, heads=4, is_causal=True)
     mesh = MeshShape(data=2, fsdp=2, tensor=2).build()
     assert_equals_attention_at_once(way, case, tolerance=3e-6, mesh=mesh)
+
+
+@pytest.mark.parametrize("axes", [{"data"}, {"data", "fsdp", "tensor"}], ids=["some", "all"])
+def test_axes_that_are_split_already_are_left_alone(axes):
+    case = Case(num_queries=20, num_keys=20, batch=4, heads=4, is_causal=True)
+    arrays, mask, gradient = case.arrays()
+    expected, (*of_tokens, of_bias) = attend_and_back(CHUNKED, case, arrays, mask, gradient)
+
+    def summed(arrays, mask, gradient):
+        y, (*of_tokens, of_bias) = attend_and_back(CHUNKED, case, arrays, mask, gradient)
+        return y, (*of_tokens, jax.lax.psum(of_bias, "data"))
+
+    rows, whole = PartitionSpec("data"), PartitionSpec()
+    specs = (rows, rows, rows, whole)
+    split = jax.shard_map(
+        summed,
+        in_specs=(specs, rows, rows),
+        out_specs=(rows, specs),
+        axis_names=axes,
+        check_vma=False,
+    )
+    with jax.set_mesh(MeshShape(data=2, fsdp=2, tensor=2).build()):
+        found = jax.jit(split)(arrays, mask, gradient)
+    for x, y in zip(jax.tree.leaves(found), (expected, *of_tokens, of_bias), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", [CHUNKED, FLASH], ids=["chunked", "flash"])
