@@ -64,8 +64,8 @@ class OfAttended(NamedTuple, Generic[T]):
 
 
 def flash_backward(
-    inputs: Inputs, of_attended: OfAttended, sizes: Sizes, *, is_interpreted: bool
-) -> Gradients:
+    inputs: Inputs[jax.Array], of_attended: OfAttended[jax.Array], sizes: Sizes, *, is_interpreted: bool
+) -> Gradients[jax.Array]:
     """Returns the gradients of query, key, value and bias."""
     s = sizes
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from t5like.models.attend import KeyValue, drop_values
@@ -87,7 +88,8 @@ def _attend_forward(way: Blockwise, rules: AxisRules, *inputs: Any) -> tuple[jax
     """Returns the attended values, and what the backward pass needs: nothing as large as the logits."""
     specs = _specs(rules)
     forward = _on_each_device(way.forward, specs.inputs, specs.forward)
-    done = forward(*inputs)
+    # By this name rematerialisation may keep both, and need not attend again.
+    done = Forward(*(checkpoint_name(x, "attended") for x in forward(*inputs)))
     return done.attended, (inputs, done)
 
 

@@ -14,7 +14,7 @@ from t5like.kernels.flash_blocks import Inputs, Sizes, block_of, padded
 from t5like.kernels.flash_forward import flash_forward
 from t5like.models.attend_flash import FLASH
 from t5like.sharding import MeshShape
-from tests.attention_cases import Case, assert_equals_attention_at_once, attend_and_back
+from tests.attention_cases import Case, assert_equals_attention_at_once, attend, attend_and_back
 
 CASES = {
     "one block": Case(num_queries=11, num_keys=11),
@@ -100,8 +100,26 @@ def test_the_compiler_is_told_what_a_kernel_costs():
 def test_for_a_tpu_the_kernels_are_lowered_and_not_interpreted(mesh_shape):
     case = Case(num_queries=600, num_keys=600, batch=4, heads=4, is_causal=True, dtype="bfloat16")
     arrays, mask, gradient = case.arrays()
-    attend = jax.jit(functools.partial(attend_and_back, FLASH, case))
+    both_passes = jax.jit(functools.partial(attend_and_back, FLASH, case))
     with contextlib.nullcontext() if mesh_shape is None else jax.set_mesh(mesh_shape.build()):
-        program = attend.trace(arrays, mask, gradient).lower(lowering_platforms=("tpu",)).as_text()
+        program = both_passes.trace(arrays, mask, gradient).lower(lowering_platforms=("tpu",)).as_text()
     assert program.count("@tpu_custom_call") == 2, "forward and backward"
     assert "stablehlo.while" not in program
+
+
+@pytest.mark.parametrize(
+    ("policy", "num_kernels"),
+    [
+        (jax.checkpoint_policies.nothing_saveable, 3),
+        (jax.checkpoint_policies.save_only_these_names("attended"), 2),
+    ],
+    ids=["nothing kept", "attended values kept"],
+)
+def test_rematerialisation_that_keeps_the_attended_values_attends_once(policy, num_kernels):
+    case = Case(num_queries=128, num_keys=128)
+    arrays, mask, _ = case.arrays()
+    attended = jax.checkpoint(functools.partial(attend, FLASH, case, mask), policy=policy)
+    # Squared, so that its gradient needs the attended values themselves.
+    gradients = jax.jit(jax.grad(lambda arrays: jnp.sum(attended(*arrays) ** 2)))
+    program = gradients.trace(arrays).lower(lowering_platforms=("tpu",)).as_text()
+    assert program.count("@tpu_custom_call") == num_kernels
