@@ -28,8 +28,9 @@ from t5like.data.vocabulary import BYTES, Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_1
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.suite_config import COMMAND, TINY, Benchmark
 from t5like.suite_plan import Plan, Training, make_plan
 from t5like.suite_results import SeedResult, SuiteResults, split_scores

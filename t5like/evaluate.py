@@ -19,11 +19,12 @@ from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, unigram_score
 from t5like.finetune import Finetune, tasks_of
+from t5like.mesh import MeshShape
 from t5like.optim.base import require_positive
 from t5like.pretrain import Pretrain, read_text
 from t5like.samples import pretraining_samples
 from t5like.scores import Sample, Score
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation
 from t5like.task_forms import Answering, Batching, task_form
 from t5like.trained_model import Init, load_model

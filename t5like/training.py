@@ -24,6 +24,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums, summed_losses
+from t5like.mesh import MeshShape
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
@@ -32,7 +33,6 @@ from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
 from t5like.progress import Progress
 from t5like.sharding import (
     AxisRules,
-    MeshShape,
     batch_sharding,
     optimizer_shardings,
     param_axes,
@@ -163,12 +163,6 @@ def place(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     mesh = mesh_shape.build()
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % ways:
-        raise UserError(
-            f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
-            f"{max(ways, round(batch_size / ways) * ways)}."
-        )
     if config.attention == "per_example" and mesh.size > 1:
         raise UserError(
             f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
@@ -189,6 +183,12 @@ def place(
             f"The axis rules do not fit the mesh {dict(mesh.shape)}: {str(error).rstrip('.')}."
         ) from error
     check_divides(params)
+    ways = rules.num_ways("batch", mesh)
+    if batch_size % ways:
+        raise UserError(
+            f"batch_size {batch_size} cannot be split over {ways} devices (slices x data x fsdp); the nearest that can "
+            f"is {max(ways, round(batch_size / ways) * ways)}."
+        )
     return Placement(model, mesh, params, axes, batch)
 
 

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_0, t5_1_1
 from t5like.losses import TOKEN, token_cross_entropy
+from t5like.mesh import TENSOR_PARALLEL, MeshShape, hybrid
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adafactor import Adafactor
@@ -22,7 +23,6 @@ from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
 from t5like.sharding import (
     AxisRules,
-    MeshShape,
     batch_sharding,
     optimizer_shardings,
     param_axes,
@@ -60,6 +60,7 @@ ADAFACTOR = dataclasses.replace(
 DATA = MeshShape(data=8)
 FSDP = MeshShape(data=1, fsdp=8)
 MIXED = MeshShape(data=2, fsdp=2, tensor=2)
+SEQUENCE = MeshShape(data=2, sequence=2, fsdp=2)
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +163,21 @@ def test_all_seeds_run_one_program(batch):
     [
         (DATA, UNROLLED, ADAMW),
         (MIXED, UNROLLED, ADAMW),
+        (hybrid(slices=2), UNROLLED, ADAMW),
+        (SEQUENCE, UNROLLED, ADAMW),
         (FSDP, MODEL, ADAFACTOR),
+        (TENSOR_PARALLEL, MODEL, ADAFACTOR),
         (MIXED, MODEL, ADAFACTOR),
     ],
-    ids=["data-AdamW", "mixed-AdamW", "fsdp-Adafactor", "mixed-Adafactor"],
+    ids=[
+        "data-AdamW",
+        "mixed-AdamW",
+        "hybrid-AdamW",
+        "sequence-AdamW",
+        "fsdp-Adafactor",
+        "tensor-Adafactor",
+        "mixed-Adafactor",
+    ],
 )
 def test_eight_devices_train_as_one_does(mesh_shape, model, config, batch, capfd):
     """Over two updates, unrolled with dropout and scanned without; the arrays are split as announced."""
@@ -275,7 +287,8 @@ def test_nothing_above_a_megabyte_is_held_whole_by_every_device(config, mesh_sha
 
 def test_rules_map_names_to_mesh_axes():
     rules = AxisRules()
-    assert rules.spec(("batch", "length", "vocab")) == PartitionSpec(("data", "fsdp"), None, "tensor")
+    batch = ("slices", "data", "fsdp")
+    assert rules.spec(("batch", "length", "vocab")) == PartitionSpec(batch, "sequence", "tensor")
     assert rules.spec((None, "fsdp_embed", "mlp")) == PartitionSpec(None, "fsdp", "tensor")
 
 
@@ -338,50 +351,6 @@ def test_put_batch_gives_each_device_its_rows():
     np.testing.assert_array_equal(array, rows)
     assert array.sharding.is_equivalent_to(NamedSharding(mesh, PartitionSpec(("data", "fsdp"))), 2)
     assert {shard.data.shape for shard in array.addressable_shards} == {(2, 4)}
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        MeshShape(),
-        MeshShape(data=8),
-        MeshShape(fsdp=4),
-        MeshShape(data=2, fsdp=2, tensor=2),
-        MeshShape(fsdp=2, tensor=4),
-    ],
-)
-def test_a_mesh_covers_every_device_once(shape):
-    mesh = shape.build()
-    assert mesh.axis_names == ("data", "fsdp", "tensor")
-    assert mesh.shape["fsdp"] == shape.fsdp
-    assert mesh.shape["tensor"] == shape.tensor
-    assert {device.id for device in mesh.devices.flat} == set(range(8))
-    assert mesh.devices.size == 8
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        MeshShape(data=4),
-        MeshShape(data=16),
-        MeshShape(fsdp=3),
-        MeshShape(fsdp=16),
-        MeshShape(data=2, fsdp=2, tensor=6),
-    ],
-)
-def test_a_mesh_that_does_not_cover_the_devices_is_refused_naming_one_that_does(shape):
-    with pytest.raises(UserError, match=r"8\s+device") as error:
-        shape.build()
-    asked, named = re.findall(r"data=(-?\d+), fsdp=(\d+), tensor=(\d+)", str(error.value))
-    assert asked == tuple(map(str, (shape.data, shape.fsdp, shape.tensor)))
-    data, fsdp, tensor = map(int, named)
-    assert MeshShape(data=data, fsdp=fsdp, tensor=tensor).build().devices.size == 8
-
-
-@pytest.mark.parametrize("axes", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"tensor": -1}])
-def test_mesh_axes_below_one_are_refused(axes):
-    with pytest.raises(UserError, match="at least 1"):
-        MeshShape(**axes).build()
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 12, 13, 1001])

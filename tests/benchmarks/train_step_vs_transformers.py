@@ -29,9 +29,10 @@ def run_ours() -> None:
     import numpy as np
 
     from t5like.families.t5 import t5_1_0
+    from t5like.mesh import MeshShape
     from t5like.optim.adamw import AdamW
     from t5like.optim.schedules import Constant
-    from t5like.sharding import AxisRules, MeshShape, put_batch
+    from t5like.sharding import AxisRules, put_batch
     from t5like.training import TrainingConfig, initial_state, jit_train_step, place
 
     model = dataclasses.replace(t5_1_0("small"), attention="per_example", scans_layers=False)
