@@ -58,7 +58,7 @@ def train_step(
         "learning_rate": learning_rate(state.step),
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),
-        "real_tokens": real_tokens(batch),
+        **real_tokens(batch),
     }
     if TOKEN in losses:
         metrics["z_loss"] = losses[TOKEN].z_loss / divisor(losses[TOKEN].weight)
@@ -72,11 +72,14 @@ def total_loss(losses: Losses, normalizers: dict[str, jax.Array]) -> jax.Array:
     return sum(means, start=jnp.zeros((), jnp.float32))
 
 
-def real_tokens(batch: Batch) -> jax.Array:
-    """Returns how many tokens of the batch are not padding, inputs and targets together, as float32."""
-    return sum(
-        jnp.sum(ids > 0, dtype=jnp.float32) for name, ids in batch.items() if name.endswith("segment_ids")
-    ) + jnp.zeros((), jnp.float32)
+def real_tokens(batch: Batch) -> dict[str, jax.Array]:
+    """Returns how many tokens of the batch are not padding, scalars float32: of each stack, and in all."""
+    real = {
+        f"{stack}_tokens": jnp.sum(batch[f"{stack}_segment_ids"] > 0, dtype=jnp.float32)
+        for stack in ("encoder", "decoder")
+        if f"{stack}_segment_ids" in batch
+    }
+    return {"real_tokens": sum(real.values(), start=jnp.zeros((), jnp.float32)), **real}
 
 
 def accumulate_gradients(

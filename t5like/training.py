@@ -6,7 +6,7 @@ import datetime
 import functools
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import t5like
 from t5like import workdir as workdirs
 from t5like.checkpoint import Checkpoints
+from t5like.chips import find_chip
 from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.flops import FlopMeter
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums, summed_losses
 from t5like.mesh import MeshShape
@@ -153,16 +155,21 @@ class Placement(NamedTuple):
 
 
 def place(
-    config: TransformerConfig, mesh_shape: MeshShape, rules: AxisRules, *, batch_size: int
+    config: TransformerConfig,
+    mesh_shape: MeshShape,
+    rules: AxisRules,
+    *,
+    batch_size: int,
+    devices: Sequence[Any] | None = None,
 ) -> Placement:
-    """Returns the model laid out over the devices there are; computes nothing.
+    """Returns the model laid out over the given devices, by default all there are; computes nothing.
 
     Raises:
       UserError: if the mesh does not fit the devices or the batch.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
-    mesh = mesh_shape.build()
+    mesh = mesh_shape.build(devices)
     if config.attention == "per_example" and mesh.size > 1:
         raise UserError(
             f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
@@ -313,11 +320,10 @@ def train(
             state = initial_state(placement, optimizer, seed=config.seed, params=params)
         earlier_seconds = logged_seconds(workdir, resume_step)
         workdirs.create(workdir, config, placement.model.config, vocabulary)
+        checkpoints = Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
         with (
+            contextlib.closing(checkpoints),
             MetricsLog(workdir, resume_step=resume_step) as log,
-            contextlib.closing(
-                Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
-            ) as checkpoints,
             Progress(config.num_steps, description=description) as progress,
         ):
             progress.note(describe(placement, config, resume_step))
@@ -326,6 +332,7 @@ def train(
                 batches,
                 step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
                 put_batch=functools.partial(put_batch, sharding=placement.batch),
+                meter=flop_meter(placement),
                 num_steps=config.num_steps,
                 evaluators=evaluators,
                 checkpoints=checkpoints,
@@ -374,6 +381,12 @@ def logged_seconds(workdir: Path, resume_step: int | None) -> float:
         for earlier, row in zip(steps, rows, strict=False)
         if row["step"] <= resume_step
     )
+
+
+def flop_meter(placement: Placement) -> FlopMeter:
+    """Returns what tells how much of its devices' peak a run reaches."""
+    devices = placement.mesh.devices
+    return FlopMeter(placement.model.config, find_chip(devices.flat[0].device_kind), devices.size)
 
 
 def describe(placement: Placement, config: TrainingConfig, resume_step: int | None) -> str:

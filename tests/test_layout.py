@@ -28,16 +28,18 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
+    ("host, no jax: chips", ("chips",)),
+    ("host, no jax: what a compiled program costs", ("planning/",)),
     ("devices", ("mesh", "sharding", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
-    ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
+    ("mechanisms", ("train_step", "checkpoint", "decoding/", "flops", "generation", "interchange")),
     ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
     (
         "the loop",
         (
             *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training"),
-            "suite_config",
+            *("suite_config", "ahead"),
         ),
     ),
     (
