@@ -11,6 +11,7 @@ from t5like.errors import UserError
 COMMANDS = {
     "pretrain": "train a model on text",
     "tokenize": "keep the ids of a pretraining run's text, so that it need not make them",
+    "plan": "compile a pretraining run for TPUs that are not there: does it fit, and how fast should it be",
     "finetune": "fine-tune a trained model on a task",
     "benchmark": "fine-tune on every task of GLUE or SuperGLUE, or check a zip for its leaderboard",
     "evaluate": "measure a trained model on a task or on held-out text",

@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
     ("host, no jax: chips", ("chips",)),
-    ("host, no jax: what a compiled program costs", ("planning/",)),
+    ("host, no jax: what a compiled program costs", ("planning/", "plan_text")),
     ("devices", ("mesh", "sharding", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "entry points",
         (
             *("pretrain", "tokenize_text", "finetune", "suite_runs", "benchmark", "evaluate", "generate"),
-            *("ngram", "show_batch", "convert"),
+            *("ngram", "show_batch", "convert", "plan"),
         ),
     ),
     ("the command", ("cli", "__main__")),
@@ -58,6 +58,7 @@ DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 ENTRY_IMPORTS = {
     "benchmark": {"suite_runs"},
     "evaluate": {"pretrain", "finetune"},
+    "plan": {"pretrain"},
     "show_batch": {"pretrain"},
     "suite_runs": {"finetune"},
     "tokenize_text": {"pretrain"},
