@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -83,7 +84,8 @@ def test_its_train_step_lowers(path: Path) -> None:
         model, attention="at_once"
     )  # the other kind is for one device, and here are eight
     assert isinstance(config, Pretrain | Finetune)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    mesh = dataclasses.replace(config.mesh, fsdp=math.gcd(config.mesh.fsdp, len(jax.devices())))
+    placement = place(model, mesh, config.rules, batch_size=config.batch_size)
     assert isinstance(config.optimizer, Optimizer)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     features = features_of(config)

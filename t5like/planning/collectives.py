@@ -16,7 +16,9 @@ from t5like.planning.hlo import Array, Computation, Instruction
 from t5like.planning.topologies import Topology
 
 KINDS = ("all-reduce", "reduce-scatter", "all-gather", "all-to-all", "collective-permute")
-_MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH_GROUPS = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?\s*\{([^}]*)\}"
+)
 _IOTA_GROUPS = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _LISTED_GROUPS = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _PAIRS = re.compile(r"source_target_pairs=\{\{(\d+),(\d+)\}")
@@ -27,11 +29,13 @@ class Collective(NamedTuple):
 
     Attributes:
       num_bytes: of what is gathered, reduced or sent, whole.
+      channel: shared by the instructions that are parts of it, where it is spread over several.
       group: numbers of the devices that take part, one group of them all, in the order of the mesh.
     """
 
     kind: str
     num_bytes: float
+    channel: str
     group: tuple[int, ...]
 
 
@@ -113,7 +117,12 @@ def collective_of(instruction: Instruction, within: Computation, num_devices: in
         ]  # (given, made, and what is internal)
     given: tuple[Array, ...] = tuple(a for name in instruction.operands for a in within.arrays_of(name))
     counted = made if kind in ("all-gather", "collective-permute") else given
-    return Collective(kind, sum(a.num_bytes for a in counted), group_of(instruction.attributes, num_devices))
+    return Collective(
+        kind,
+        sum(array.num_bytes for array in counted),
+        instruction.attribute(r"channel_id=(\d+)") or instruction.name,
+        group_of(instruction.attributes, num_devices),
+    )
 
 
 def group_of(attributes: str, num_devices: int) -> tuple[int, ...]:
@@ -122,33 +131,34 @@ def group_of(attributes: str, num_devices: int) -> tuple[int, ...]:
     replica_groups={{0,2},{1,3}}                            ->  (0, 2)
     replica_groups=[2,2]<=[2,2]T(1,0)                       ->  (0, 2)
     replica_groups=mesh['a'=2,'b'=2] {'a'}                  ->  (0, 2)
+    ...=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}   ->  (0, 1)
     """
     if found := _LISTED_GROUPS.search(attributes):
         return tuple(map(int, found[1].split(",")))
     if found := _IOTA_GROUPS.search(attributes):
-        num_groups, size = int(found[1]), int(found[2])
-        dims = tuple(map(int, found[3].split(",")))
-        order = tuple(map(int, found[4].split(","))) if found[4] else tuple(range(len(dims)))
-        return tuple(_transposed_iota(dims, order)[:size]) if num_groups else ()
+        return tuple(_iota(found[3], found[4])[: int(found[2])])
     if found := _MESH_GROUPS.search(attributes):
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", found[1])}
-        chosen = set(re.findall(r"'([^']+)'", found[2]))
+        chosen = set(re.findall(r"'([^']+)'", found[4]))
+        ids = _iota(found[2], found[3]) if found[2] else list(range(num_devices))
         names = list(sizes)
         group = [0]
         for number, name in enumerate(names):
             step = math.prod(sizes[later] for later in names[number + 1 :])
             if name in chosen:
                 group = [at + step * i for at in group for i in range(sizes[name])]
-        return tuple(sorted(group))
+        return tuple(ids[at] for at in sorted(group))
     if found := _PAIRS.search(attributes):
         return int(found[1]), int(found[2])
     return tuple(range(num_devices))
 
 
-def _transposed_iota(dims: tuple[int, ...], order: tuple[int, ...]) -> list[int]:
-    """Returns 0, 1, 2, ... laid out in `dims`, its axes then put in an order, and read off."""
-    strides = [math.prod(dims[i + 1 :]) for i in range(len(dims))]
+def _iota(dims: str, order: str | None) -> list[int]:
+    """Returns 0, 1, 2, ... laid out in dimensions "2,4", which are then put in an order "1,0", and read off."""
+    sizes = tuple(map(int, dims.split(",")))
+    axes = tuple(map(int, order.split(","))) if order else range(len(sizes))
     values = [0]
-    for axis in order:
-        values = [value + strides[axis] * i for value in values for i in range(dims[axis])]
+    for axis in axes:
+        stride = math.prod(sizes[axis + 1 :])
+        values = [value + stride * i for value in values for i in range(sizes[axis])]
     return values

@@ -111,6 +111,7 @@ class Timeline:
         self._costs = Costs(program)
         self._chip: Chip = wires.topology.chip
         self._num_devices = len(wires.positions)
+        self._running: set[str] = set()  # channels of collectives that are spread over several fusions
 
     def step(self) -> Totals:
         """Returns the sums of one run of the program."""
@@ -169,19 +170,17 @@ class Timeline:
         within: Computation,
     ) -> None:
         """Runs an instruction that is no loop and no local copy."""
-        name = instruction.name
         if instruction.opcode.endswith("-done"):
             waited = wires.wait(instruction.operands[0])
             totals.wire_wait_seconds += waited
             copies.run(waited)
             return
         talks = self._collectives(instruction, within)
-        is_async = instruction.opcode.endswith("-start")
-        seconds = self._note(totals, talks, is_async=is_async)
-        if is_async and talks:
-            wires.push(name, seconds)
-            return
-        cost = Cost() if talks and instruction.opcode != "fusion" else self._costs.of(instruction, within)
+        part = self._part(instruction)
+        new = [talk for talk in talks if talk.channel not in self._running]
+        is_async = part is not None or instruction.opcode.endswith("-start")
+        seconds = self._note(totals, new, is_async=is_async)
+        cost = self._cost(instruction, within, talks)
         computing = cost.seconds(self._chip)
         totals.flops += cost.flops
         totals.num_bytes += cost.num_bytes
@@ -190,9 +189,38 @@ class Timeline:
             totals.kernel_seconds += computing
         copies.run(max(0.0, computing - cost.num_bytes / self._chip.memory_bytes_per_second))
         wires.run(computing)
-        if talks:
+        if part == "start":
+            wires.push(new[0].channel, seconds)
+            self._running.add(new[0].channel)
+        elif part == "done":
+            waited = wires.wait(talks[0].channel)
+            self._running.discard(talks[0].channel)
+            totals.wire_wait_seconds += waited
+            copies.run(waited)
+        elif is_async:
+            wires.push(instruction.name, seconds)
+        else:
             totals.sync_seconds += seconds
             copies.run(seconds)
+
+    def _cost(self, instruction: Instruction, within: Computation, talks: list[Collective]) -> Cost:
+        """Returns what an instruction costs the device itself; of a bare collective nothing."""
+        return Cost() if talks and instruction.opcode != "fusion" else self._costs.of(instruction, within)
+
+    def _part(self, instruction: Instruction) -> str | None:
+        """Returns whether a fusion is the "start" or the "done" of a collective that runs beside others' products.
+
+        Those between, which hold the collective too, are neither.
+        """
+        if instruction.opcode != "fusion" or instruction.called is None:
+            return None
+        for inner in self._program.computations[instruction.called].instructions:
+            if inner.opcode == "custom-call":
+                if '"AsyncCollectiveStart"' in inner.attributes:
+                    return "start"
+                if '"AsyncCollectiveDone"' in inner.attributes:
+                    return "done"
+        return None
 
     def _note(self, totals: Totals, talks: Iterable[Collective], *, is_async: bool) -> float:
         """Counts collectives; returns their seconds on the wires."""
