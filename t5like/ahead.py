@@ -96,13 +96,12 @@ def compile_step(
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """Leaves the cache of compiled programs alone: what is compiled ahead can be written to it but not read back."""
-    option = "jax_enable_compilation_cache"
-    was = jax.config.read(option)
-    jax.config.update(option, False)
+    was = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
     try:
         yield
     finally:
-        jax.config.update(option, was)
+        jax.config.update("jax_enable_compilation_cache", was)
 
 
 def batch_shapes(

@@ -1,9 +1,11 @@
 """A plan as it is printed."""
 
+import textwrap
 from collections.abc import Sequence
 
 from t5like.planning.record import GIB, METHOD, SECONDS_PER_DAY, Plan, describe_topology
 from t5like.planning.topologies import Topology
+from t5like.progress import format_clock
 
 _SHOWN_COLLECTIVES = 12
 
@@ -21,7 +23,7 @@ def describe(plan: Plan, topology: Topology, *, price: float | None, num_steps: 
     ]
     if plan.step_seconds:
         lines += [*_time_lines(plan), *_run_lines(plan, price, num_steps), *_collective_lines(plan)]
-        lines.append(f"  this is {METHOD}")
+        lines += textwrap.wrap(f"This is {METHOD}.", width=110, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -29,7 +31,7 @@ def ranking(plans: Sequence[Plan]) -> str:
     """Returns one line a plan, in order."""
     rows = [("mesh", "batch", "remat", "GiB", "s/step", "MFU", "tokens/s")]
     for plan in plans:
-        time = (f"{plan.step_seconds:.3f}", f"{plan.mfu_percent():.1f} %", f"{plan.tokens_per_second:,.0f}")
+        time = (f"{plan.step_seconds:.3g}", f"{plan.mfu_percent():.1f} %", f"{plan.tokens_per_second:,.0f}")
         rows.append(
             (
                 _mesh(plan),
@@ -76,25 +78,27 @@ def _memory_lines(plan: Plan) -> list[str]:
 
 
 def _time_lines(plan: Plan) -> list[str]:
-    kernels = f" (kernels {plan.kernel_seconds:.3f})" if plan.kernel_seconds else ""
+    kernels = f" (kernels {plan.kernel_seconds:.3g})" if plan.kernel_seconds else ""
     again = 100 * (plan.device_flops * plan.num_devices / plan.model_flops - 1)
     return [
-        f"  step     {plan.step_seconds:.3f} s predicted: computing {plan.compute_seconds:.3f}{kernels}, waiting for "
-        f"memory {plan.memory_wait_seconds:.3f}, for collectives {plan.sync_seconds + plan.wire_wait_seconds:.3f}",
+        f"  step     {plan.step_seconds:.3g} s predicted: computing {plan.compute_seconds:.3g}{kernels}, waiting for "
+        f"memory {plan.memory_wait_seconds:.3g}, for collectives {plan.sync_seconds + plan.wire_wait_seconds:.3g}",
         f"  MFU      {plan.mfu_percent():.1f} % predicted; {plan.mfu_percent(counts_wires=False):.1f} % if collectives took "
         f"no time; {plan.model_flops:.3g} FLOPs a step by the model, {again:.0f} % more computed",
     ]
 
 
 def _run_lines(plan: Plan, price: float | None, num_steps: int) -> list[str]:
-    days = num_steps * plan.step_seconds / SECONDS_PER_DAY
+    seconds = num_steps * plan.step_seconds
     lines = [
         f"  tokens   {plan.tokens_per_second:,.0f} a second, {plan.tokens_per_second * SECONDS_PER_DAY / 1e9:,.1f} billion "
-        f"a day; {num_steps:,} steps take {days:,.1f} days"
+        f"a day; {num_steps:,} steps take {format_clock(seconds)}"
     ]
     if price is not None:
         a_day = price * plan.num_chips * 24
-        lines.append(f"  cost     {a_day:,.0f} USD a day, {a_day * days:,.0f} USD for {num_steps:,} steps")
+        lines.append(
+            f"  cost     {a_day:,.0f} USD a day, {a_day * seconds / SECONDS_PER_DAY:,.0f} USD for {num_steps:,} steps"
+        )
     return lines
 
 
@@ -106,6 +110,6 @@ def _collective_lines(plan: Plan) -> list[str]:
         how = "started ahead" if talking.is_async else "waited for"
         lines.append(
             f"    {talking.kind:<18} along {talking.axes or '-':<14} {talking.count:>6,} times  "
-            f"{talking.num_bytes / 2**20:>10,.1f} MiB  {talking.seconds:.4f} s on the wires, {how}"
+            f"{talking.num_bytes / 2**20:>10,.1f} MiB  {talking.seconds:.3g} s on the wires, {how}"
         )
     return lines
