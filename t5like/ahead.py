@@ -69,22 +69,27 @@ def place_ahead(config: TrainingConfig, model: TransformerConfig, devices: list[
     return place(model, config.mesh, config.rules, batch_size=config.batch_size, devices=devices)
 
 
-def compile_step(
+def lower_step(
     config: TrainingConfig, placement: Placement, shapes: Mapping[str, jax.ShapeDtypeStruct]
 ) -> Any:
-    """Returns the compiled train step.
+    """Returns the train step as it is given to the compiler."""
+    optimizer = config.optimizer.build(config.num_steps, placement.axes)
+    step: Any = jit_train_step(config, placement, optimizer)
+    batch = {
+        name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement.batch)
+        for name, shape in shapes.items()
+    }
+    with jax.set_mesh(placement.mesh):
+        return step.lower(abstract_state(placement, optimizer), batch, np.uint32(0))
+
+
+def compile_lowered(lowered: Any) -> Any:
+    """Returns the compiled step; takes minutes.
 
     Raises:
       OutOfMemory: it needs more memory than a device has.
     """
-    optimizer = config.optimizer.build(config.num_steps, placement.axes)
-    step: Any = jit_train_step(config, placement, optimizer)
-    with jax.set_mesh(placement.mesh), _without_cache():
-        batch = {
-            name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placement.batch)
-            for name, shape in shapes.items()
-        }
-        lowered = step.lower(abstract_state(placement, optimizer), batch, np.uint32(0))
+    with _without_cache():
         try:
             return lowered.compile()
         except Exception as error:

@@ -10,12 +10,19 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from t5like import __version__
-from t5like.ahead import OutOfMemory, batch_shapes, compile_step, place_ahead, topology_devices
+from t5like.ahead import (
+    OutOfMemory,
+    batch_shapes,
+    compile_lowered,
+    lower_step,
+    place_ahead,
+    topology_devices,
+)
 from t5like.config import parse_command_line, to_json
 from t5like.data.vocabulary import find_vocabulary
 from t5like.entry import run_entry
@@ -94,19 +101,36 @@ def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError(f"{COMMAND}: {error.argument_name} {error.message}; see {COMMAND} --help.") from None
 
 
+class Draft(NamedTuple):
+    """A plan before the compiler has been asked."""
+
+    plan: Plan  # what is known of it
+    lowered: Any  # what the compiler is given
+    wires: Wires
+
+
 def make_plan(config: Pretrain, topology: Topology, *, name: str) -> Plan:
     """Returns the plan of one config; takes minutes, all of them the compiler's.
 
     Raises:
       UserError: the config cannot run on this topology, for other reasons than memory.
     """
+    draft = draft_plan(config, topology, name=name)
+    print(f"compiling for {topology.num_devices} x {topology.chip.device_kind} ...", file=sys.stderr)
+    return complete(draft)
+
+
+def draft_plan(config: Pretrain, topology: Topology, *, name: str) -> Draft:
+    """Returns what is known of a config's plan before it is compiled; takes seconds.
+
+    Raises:
+      UserError: the config cannot run on this topology.
+    """
     model = resolve_model(config)
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
-    devices = topology_devices(topology)
-    placement = place_ahead(config, model, devices)
+    placement = place_ahead(config, model, topology_devices(topology))
     shapes = batch_shapes(config.objective, batch_size=config.batch_size, packs_rows=config.packs_rows)
-    memory = _given_memory(config, placement, shapes, topology)
     plan = Plan(
         config=name,
         topology=topology.name,
@@ -118,24 +142,30 @@ def make_plan(config: Pretrain, topology: Topology, *, name: str) -> Plan:
         num_microbatches=config.num_microbatches,
         remat=model.remat,
         attention=model.attention,
-        memory=memory,
+        memory=_given_memory(config, placement, shapes, topology),
         model_flops=training_work(model, {key: shape.shape for key, shape in shapes.items()}).flops,
         peak_flops=topology.chip.peak_flops,
         tokens=sum(shape.size for key, shape in shapes.items() if key.endswith("input_tokens")),
         versions=_versions(),
     )
-    print(f"compiling for {topology.num_devices} x {topology.chip.device_kind} ...", file=sys.stderr)
+    return Draft(plan, lower_step(config, placement, shapes), _wires(placement, topology))
+
+
+def complete(draft: Draft) -> Plan:
+    """Returns the plan with what the compiler says."""
+    memory = draft.plan.memory
     try:
-        compiled = compile_step(config, placement, shapes)
+        compiled = compile_lowered(draft.lowered)
     except OutOfMemory as error:
-        return dataclasses.replace(plan, memory=dataclasses.replace(memory, peak=_needed(str(error), memory)))
+        memory = dataclasses.replace(memory, peak=_needed(str(error), memory))
+        return dataclasses.replace(draft.plan, memory=memory)
     analysis = compiled.memory_analysis()
     memory = dataclasses.replace(
         memory, peak=analysis.peak_memory_in_bytes, host=analysis.host_temp_size_in_bytes
     )
-    totals = Timeline(parse(compiled.as_text()), _wires(placement, topology)).step()
+    totals = Timeline(parse(compiled.as_text()), draft.wires).step()
     return dataclasses.replace(
-        plan,
+        draft.plan,
         memory=memory,
         device_flops=totals.flops,
         compute_seconds=totals.compute_seconds,
