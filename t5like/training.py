@@ -28,6 +28,7 @@ from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums, summed_losses
 from t5like.mesh import MeshShape
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from t5like.models.attention import way_on
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.objectives.base import Objective, Stacks
@@ -170,12 +171,9 @@ def place(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
     mesh = mesh_shape.build(devices)
-    if config.attention == "per_example" and mesh.size > 1:
-        raise UserError(
-            f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
-        )
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    model = Transformer(dataclasses.replace(config, unrolls_scan=on_cpu), rules)
+    config = dataclasses.replace(config, unrolls_scan=on_cpu, attention=way_on(config, mesh, rules))
+    model = Transformer(config, rules)
     try:
         boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
         axes = param_axes(boxed)

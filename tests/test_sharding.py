@@ -373,7 +373,13 @@ def test_rules_that_do_not_fit_are_refused():
         place(MODEL, MIXED, AxisRules(fsdp_embed="tensor"), batch_size=NUM_ROWS)
 
 
-def test_attention_example_by_example_is_refused_on_several_devices():
-    config = dataclasses.replace(MODEL, attention="per_example")
-    with pytest.raises(UserError, match="per_example"):
-        place(config, DATA, AxisRules(), batch_size=NUM_ROWS)
+def test_attention_in_blocks_is_refused_where_devices_would_get_parts_of_heads():
+    config = dataclasses.replace(MODEL, num_heads=4, head_dim=8, attention="flash")
+    with pytest.raises(UserError, match="4 cannot be split over 8; split them 4 ways, or use"):
+        place(config, MeshShape(data=1, tensor=8), AxisRules(), batch_size=NUM_ROWS)
+
+
+def test_where_there_is_no_tpu_attention_is_chunked_instead_of_by_a_kernel():
+    config = dataclasses.replace(MODEL, attention="flash")
+    placement = place(config, MIXED, AxisRules(), batch_size=NUM_ROWS)
+    assert placement.model.config.attention == "chunked"

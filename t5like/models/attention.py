@@ -1,149 +1,64 @@
-"""Attention, its masks, and the relative position bias of T5.
+"""The attention of a layer: its projections, and which way the config has it computed.
 
-What is made of queries, keys, values, bias and mask is computed in attend.py.
+Bias and mask come as long as the rows are, `Diagonals` and `Mask`. `at_once`, in attend.py, wants them laid out over
+queries and keys; the others, in attend_in_blocks.py, do not.
 """
 
 import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 
-from t5like.models.attend import KeyValue, attend_at_once, attend_per_example, attend_to_cache
-from t5like.models.config import TransformerConfig
+from t5like.errors import UserError
+from t5like.models.attend import KeyValue, attend_at_once, attend_to_cache
+from t5like.models.attend_chunked import CHUNKED
+from t5like.models.attend_flash import FLASH
+from t5like.models.attend_in_blocks import attend_in_blocks
+from t5like.models.attend_per_example import PER_EXAMPLE
+from t5like.models.config import AttentionWay, TransformerConfig
 from t5like.models.layers import fan_in_normal, project
+from t5like.models.masks import Mask
+from t5like.models.relative_bias import Diagonals
+from t5like.sharding import AxisRules
+
+_BLOCKWISE = {"per_example": PER_EXAMPLE, "chunked": CHUNKED, "flash": FLASH}
 
 
-def segment_mask(query_segment_ids: jax.Array, key_segment_ids: jax.Array) -> jax.Array:
-    """Returns bool [batch, 1, query, key]: True where both belong to the same segment, padding (0) to none.
+def way_on(c: TransformerConfig, mesh: Mesh, rules: AxisRules) -> AttentionWay:
+    """Returns how the attention of a config is computed on a mesh: as it says, but `flash` only where there are TPUs.
 
-    query_segment_ids [1 1 2 0], key_segment_ids [1 2 2 0]  ->  1 0 0 0
-                                                                1 0 0 0
-                                                                0 1 1 0
-                                                                0 0 0 0
+    Elsewhere that is `chunked`, so that what was trained on a TPU is evaluated, or tried out before, anywhere.
+
+    Raises:
+      UserError: if that way cannot be split as the mesh wants it.
     """
-    same = query_segment_ids[:, :, None] == key_segment_ids[:, None, :]
-    return (same & (key_segment_ids[:, None, :] > 0))[:, None]
-
-
-def causal_mask(length: int) -> np.ndarray:
-    """Returns bool [1, 1, length, length]: True where the key is not after the query.
-
-    length 3  ->  1 0 0
-                  1 1 0
-                  1 1 1
-    """
-    return np.tril(np.ones((length, length), bool))[None, None]
-
-
-def prefix_mask(is_prefix: jax.Array) -> jax.Array:
-    """Returns bool [batch, 1, query, key]: True where the key is not after the query, or both are in the prefix.
-
-    is_prefix [1 1 0]  ->  1 1 0
-                           1 1 0
-                           1 1 1
-
-    Args:
-      is_prefix: [batch, length], above 0 on the tokens that see one another.
-    """
-    prefix = is_prefix > 0
-    both = prefix[:, :, None] & prefix[:, None, :]
-    return both[:, None] | causal_mask(is_prefix.shape[1])
-
-
-def relative_buckets(
-    relative_position: np.ndarray, *, is_bidirectional: bool, num_buckets: int, max_distance: int
-) -> np.ndarray:
-    """Returns the bucket in [0, num_buckets) of each relative position (key minus query), int32, same shape.
-
-    Half of the buckets hold one distance each, the rest grow logarithmically up to `max_distance`, beyond
-    which all share the last. Bidirectional stacks give the upper half to keys after the query; causal ones
-    put all of those in bucket 0.
-
-        32 buckets, distance 128, bidirectional:  -91 -16 -8 -1 0  +1 +8 +16  ->  15 10 8 1 0 17 24 26
-
-    In numpy at trace time, so that no device's logarithm decides at a border. Source: Raffel et al. 2020, 2.1.
-    """
-    distance = -relative_position.astype(np.int32)
-    offset = np.zeros_like(distance)
-    if is_bidirectional:
-        num_buckets //= 2
-        offset = (distance < 0).astype(np.int32) * num_buckets
-        distance = np.abs(distance)
-    else:
-        distance = np.maximum(distance, 0)
-    max_exact = num_buckets // 2
-    # The small constant and the float32 arithmetic are what public checkpoints were trained with.
-    ratio = np.log(distance.astype(np.float32) / max_exact + np.finfo(np.float32).eps)
-    ratio = ratio / np.float32(np.log(max_distance / max_exact)) * (num_buckets - max_exact)
-    large = np.minimum(max_exact + ratio.astype(np.int32), num_buckets - 1)
-    return offset + np.where(distance < max_exact, distance, large)
-
-
-def toeplitz(values: jax.Array, query_length: int, key_length: int) -> jax.Array:
-    """Returns [..., query, key] with `values[..., (key - query) mod m]`, m being the last size of values.
-
-        values [a b c d e f] (relative positions 0 1 2 -3 -2 -1), 3 queries, 3 keys  ->  a b c
-                                                                                         f a b
-                                                                                         e f a
-
-    Reshapes and slices alone: writing m*query values in rows of m-1 moves each row one to the right. A gather
-    would be slow on a TPU, and its transpose, a scatter, slow everywhere.
-
-    Args:
-      values: [..., m] with m >= query_length + key_length.
-    """
-    m = values.shape[-1]
-    rows = jnp.broadcast_to(values[..., None, :], (*values.shape[:-1], query_length, m))
-    flat = rows.reshape(*values.shape[:-1], query_length * m)[..., : query_length * (m - 1)]
-    return flat.reshape(*values.shape[:-1], query_length, m - 1)[..., :key_length]
-
-
-class RelativeBias(nn.Module):
-    """The learned bias of each head and bucket, laid out over query and key positions."""
-
-    config: TransformerConfig
-    is_bidirectional: bool
-
-    @nn.compact
-    def __call__(self, query_length: int, key_length: int, position: jax.Array | None = None) -> jax.Array:
-        """Returns [1, heads, query, key] float32 for queries at 0, 1, ..., or for the one query at `position`."""
-        c = self.config
-        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        table = self.param(
-            "rel_embedding",
-            nn.with_logical_partitioning(init, ("heads", "buckets")),
-            (c.num_heads, c.num_relative_buckets),
-            jnp.float32,
+    if c.attention not in _BLOCKWISE:
+        return c.attention
+    axes = (rules.heads,) if isinstance(rules.heads, str) else rules.heads or ()
+    ways = math.prod(mesh.shape[axis] for axis in axes if axis in mesh.shape)
+    if c.num_heads % ways:
+        raise UserError(
+            f"model.attention {c.attention} gives each device whole heads, and {c.num_heads} cannot be split over {ways}; "
+            f"split them {math.gcd(c.num_heads, ways)} ways, or use --model.attention at_once."
         )
-        if position is None:
-            # One value for each relative position, in the order `toeplitz` wants: 0 .. k-1, -q .. -1.
-            relative = np.concatenate([np.arange(key_length), np.arange(-query_length, 0)])
-            return toeplitz(self._values(table, relative), query_length, key_length)[None]
-        assert query_length == 1
-        # The one row needed is a window of the values from -(k-1) to k-1: key 0 is `position` before the query.
-        values = self._values(table, np.arange(1 - key_length, key_length))
-        row = jax.lax.dynamic_slice_in_dim(values, key_length - 1 - position, key_length, axis=1)
-        return row[None, :, None]
+    is_tpu = mesh.devices.flat[0].platform == "tpu"
+    return "chunked" if c.attention == "flash" and not is_tpu else c.attention
 
-    def _values(self, table: jax.Array, relative_positions: np.ndarray) -> jax.Array:
-        """Returns the bias [heads, m] at each of m relative positions."""
-        c = self.config
-        buckets = relative_buckets(
-            relative_positions,
-            is_bidirectional=self.is_bidirectional,
-            num_buckets=c.num_relative_buckets,
-            max_distance=c.max_relative_distance,
-        )
-        one_hot = buckets[None, :] == np.arange(c.num_relative_buckets)[:, None]
-        return jnp.dot(table, one_hot.astype(np.float32), precision=jax.lax.Precision.HIGHEST)
+
+def laid_out(c: TransformerConfig, x: Mask | Diagonals | jax.Array | None) -> Any:
+    """Returns a mask or bias as the config's attention reads it; one that is laid out already is left so."""
+    return x.dense() if isinstance(x, Mask | Diagonals) and c.attention not in _BLOCKWISE else x
 
 
 class Attention(nn.Module):
     """Multi-head attention, its logits scaled by 1/sqrt(head_dim) or, as in T5, only at the start of training."""
 
     config: TransformerConfig
+    rules: AxisRules
 
     def setup(self) -> None:
         c = self.config
@@ -168,8 +83,8 @@ class Attention(nn.Module):
         self,
         x: jax.Array,
         key_value: KeyValue,
-        bias: jax.Array | None,
-        mask: jax.Array,
+        bias: Diagonals | jax.Array | None,
+        mask: Mask | jax.Array,
         dropout_key: jax.Array | None,
     ) -> jax.Array:
         """Returns [batch, query, embed].
@@ -177,15 +92,21 @@ class Attention(nn.Module):
         Args:
           x: [batch, query, embed].
           key_value: what is attended to.
-          bias: [1, heads, query, key] float32 added to the logits, or None.
-          mask: bool, broadcastable to [batch, heads, query, key]; False positions are not attended to.
+          bias: added to the logits; laid out [1, heads, query, key] float32; or None.
+          mask: laid out bool, broadcastable to [batch, heads, query, key]; False positions are not attended to.
           dropout_key: None for no dropout of the attention weights.
         """
+        queries = self._queries(x)
+        if self.is_initializing():  # there are parameters to draw, and rows too few for a mesh
+            return self._join(queries)
+        rate = self.config.dropout_at("attention")
+        return self._join(self._attend()(queries, key_value, bias, mask, rate, dropout_key))
+
+    def _attend(self) -> Callable[..., jax.Array]:
         c = self.config
-        at_once = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
-        attend = attend_per_example if c.attention == "per_example" else at_once
-        rate = c.dropout_at("attention")
-        return self._join(attend(self._queries(x), key_value, bias, mask, rate, dropout_key))
+        if c.attention in _BLOCKWISE:
+            return functools.partial(attend_in_blocks, _BLOCKWISE[c.attention], rules=self.rules)
+        return functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
 
     def to_cache(self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
         """Returns [batch, query, embed], as `__call__` but of keys and values that lie heads first."""

@@ -8,6 +8,7 @@ from t5like.errors import UserError
 Activation = Literal["relu", "gelu", "gelu_exact", "silu", "linear"]
 DropoutSpot = Literal["embeddings", "attention", "residual", "mlp", "output"]
 Head = Literal["language_model", "sequence_classification", "token_tagging", "span_extraction", "none"]
+AttentionWay = Literal["at_once", "per_example", "chunked", "flash"]
 RematPolicy = Literal["none", "full", "save_matmuls"]
 
 ALL_SPOTS: tuple[DropoutSpot, ...] = ("embeddings", "attention", "residual", "mlp", "output")
@@ -100,9 +101,10 @@ class TransformerConfig:
 
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of activations and of matrix products; parameters, norms, softmax and logits stay float32."""
-    attention: Literal["at_once", "per_example"] = "at_once"
-    """Whether attention is computed for the whole batch at once, or one example after another, which is faster and
-    smaller on a single CPU and cannot be split over devices. The results are the same."""
+    attention: AttentionWay = "at_once"
+    """How attention is computed, with the same results: for the whole batch at once; one example after another, which
+    is faster and smaller on a single CPU and cannot be split over devices; some keys at a time, in memory that grows
+    with the length and not its square; or likewise by a TPU kernel, of which other devices make the former."""
     scans_layers: bool = True
     """True stacks the layers' parameters and runs them in a loop: compile time stays flat in depth."""
     unrolls_scan: bool = False
@@ -118,9 +120,9 @@ class TransformerConfig:
             raise UserError(f"model.dropout_rate is {self.dropout_rate}, but must lie in [0, 1).")
         if not self.mlp_activations:
             raise UserError("model.mlp_activations is empty; give one activation, or two for a gated MLP.")
-        if self.attention == "per_example" and not self.shares_dropout and "attention" in self.dropout_spots:
+        if self.attention != "at_once" and not self.shares_dropout and "attention" in self.dropout_spots:
             raise UserError(
-                "model.attention per_example draws one dropout for all positions of a row; set "
+                f"model.attention {self.attention} draws one dropout for all positions of a row; set "
                 "model.shares_dropout, or use model.attention at_once."
             )
         if self.init_stddev is not None and not self.init_stddev > 0:

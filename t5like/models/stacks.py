@@ -8,9 +8,11 @@ from flax import linen as nn
 
 from t5like.errors import UserError
 from t5like.models.attend import KeyValue
-from t5like.models.attention import Attention, RelativeBias
+from t5like.models.attention import Attention, laid_out
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import MLP, Norm, Table, drop, dropout, split_key
+from t5like.models.masks import Mask
+from t5like.models.relative_bias import Diagonals, RelativeBias
 from t5like.sharding import AxisRules
 
 REMAT_POLICIES = {
@@ -65,15 +67,16 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, per_layer: PerLayer, bias: jax.Array | None, mask: jax.Array
+        self, x: jax.Array, per_layer: PerLayer, bias: Diagonals | jax.Array | None, mask: Mask | jax.Array
     ) -> tuple[jax.Array, None]:
         c = self.config
         x = self.rules.constrain(x, "batch", "length", "embed")
         if c.positions == "relative_per_layer":
             bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
+            bias = laid_out(c, bias)
         stream = Sublayers(c, x, per_layer.dropout_key, 2)
         y, key = stream.begin("attention")
-        attention = Attention(c, name="attention")
+        attention = Attention(c, self.rules, name="attention")
         stream.end("attention", attention(y, attention.key_value(y), bias, mask, key))
         y, key = stream.begin("mlp")
         stream.end("mlp", MLP(c, name="mlp")(y, key))
@@ -93,23 +96,25 @@ class DecoderLayer(nn.Module):
         per_layer: PerLayer,
         encoded: jax.Array | None,
         position: jax.Array | None,
-        bias: jax.Array | None,
-        own_mask: jax.Array,
-        encoded_mask: jax.Array | None,
+        bias: Diagonals | jax.Array | None,
+        own_mask: Mask | jax.Array,
+        encoded_mask: Mask | jax.Array | None,
     ) -> tuple[jax.Array, LayerCache | None]:
         c, cache = self.config, per_layer.cache
         x = self.rules.constrain(x, "batch", "length", "embed")
         if c.positions == "relative_per_layer":
-            bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(
-                x.shape[1], own_mask.shape[-1], position
-            )
+            num_keys = x.shape[1] if cache is None else cache.own.key.shape[2]
+            bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(x.shape[1], num_keys, position)
+            bias = laid_out(c, bias)
         stream = Sublayers(c, x, per_layer.dropout_key, 3)
         y, key = stream.begin("self_attention")
-        attention = Attention(c, name="self_attention")
+        attention = Attention(c, self.rules, name="self_attention")
         own = attention.key_value(y)
         if cache is None:
             y = attention(y, own, bias, own_mask, key)
         else:
+            assert not isinstance(bias, Diagonals)
+            assert not isinstance(own_mask, Mask)
             own = append_to_cache(cache.own, own, position)
             y = attention.to_cache(y, own, bias, own_mask)
         stream.end("self_attention", y)
@@ -118,13 +123,14 @@ class DecoderLayer(nn.Module):
         if c.num_encoder_layers:
             assert encoded_mask is not None
             y, key = stream.begin("cross_attention")
-            cross = Attention(c, name="encoder_decoder_attention")
+            cross = Attention(c, self.rules, name="encoder_decoder_attention")
             if cache is None:
                 assert encoded is not None
                 y = cross(y, cross.key_value(encoded), None, encoded_mask, key)
             else:
                 of_encoded = cache.encoded if encoded is None else heads_first(cross.key_value(encoded))
                 assert of_encoded is not None
+                assert not isinstance(encoded_mask, Mask)
                 # Rows of one example ask of the same inputs: they do so as if they were positions of one row.
                 together = y.reshape(of_encoded.key.shape[0], -1, y.shape[-1])
                 y = cross.to_cache(together, of_encoded, None, encoded_mask).reshape(y.shape)
@@ -262,7 +268,7 @@ class Encoder(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array,
+        mask: Mask,
         positions: jax.Array | None,
         token_types: jax.Array | None,
         dropout_key: jax.Array | None,
@@ -273,7 +279,8 @@ class Encoder(nn.Module):
         if c.positions == "relative":
             bias = RelativeBias(c, is_bidirectional=True, name="relpos_bias")(x.shape[1], x.shape[1])
         x = Placed(c, self.rules, name="embeddings")(x, positions, token_types, first)
-        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, within, None, bias, mask)
+        shared = (laid_out(c, bias), laid_out(c, mask))
+        x, _ = apply_layers(EncoderLayer, c, self.rules, c.num_encoder_layers, x, within, None, *shared)
         if c.norm_placement == "before":
             x = Norm(c, name="encoder_norm")(x)
         return dropout(x, c.dropout_at("output"), last)  # T5 draws this one for every position
@@ -290,8 +297,8 @@ class Decoder(nn.Module):
         self,
         x: jax.Array,
         encoded: jax.Array | None,
-        own_mask: jax.Array,
-        encoded_mask: jax.Array | None,
+        own_mask: Mask | jax.Array,
+        encoded_mask: Mask | jax.Array | None,
         positions: jax.Array | None,
         dropout_key: jax.Array | None = None,
         cache: tuple[LayerCache, ...] | None = None,
@@ -300,17 +307,17 @@ class Decoder(nn.Module):
         """Returns the hidden states [batch, length, embed], and the cache after them.
 
         Args:
-          own_mask: broadcastable to [batch, heads, length, key]; with a cache the keys are all its positions.
+          own_mask: with a cache, whose positions are the keys, laid out and broadcastable to [batch, heads, length, key].
           position: where in the cache x belongs, for the one token after a prompt; None is at the start.
         """
         c = self.config
         first, within, last = split_key(dropout_key, 3)
         bias = None
         if c.positions == "relative":
-            relative_bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")
-            bias = relative_bias(x.shape[1], own_mask.shape[-1], position)
+            num_keys = x.shape[1] if cache is None else cache[0].own.key.shape[2]
+            bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(x.shape[1], num_keys, position)
         x = Placed(c, self.rules, name="embeddings")(x, positions, None, first)
-        shared = (encoded, position, bias, own_mask, encoded_mask)
+        shared = (encoded, position, *(laid_out(c, x) for x in (bias, own_mask, encoded_mask)))
         x, new_cache = apply_layers(
             DecoderLayer, c, self.rules, c.num_decoder_layers, x, within, cache, *shared
         )

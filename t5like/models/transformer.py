@@ -18,7 +18,6 @@ from t5like.batch import EXAMPLE_LENGTHS, EXAMPLE_STARTS
 from t5like.errors import UserError
 from t5like.losses import LABEL, NEXT_SENTENCE, SCORE, SPAN, TAG, TOKEN
 from t5like.models.attend import KeyValue
-from t5like.models.attention import causal_mask, prefix_mask, segment_mask
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import (
     ACTIVATIONS,
@@ -31,6 +30,7 @@ from t5like.models.layers import (
     fan_in_truncated_normal,
     split_key,
 )
+from t5like.models.masks import Mask, prefix_mask
 from t5like.models.stacks import Decoder, Encoder, LayerCache, count_positions
 from t5like.sharding import AxisRules
 
@@ -203,17 +203,20 @@ class Transformer(nn.Module):
           encoded: the encoder's output [batch, inputs_length, embed], None without one.
         """
         c, segment_ids = self.config, batch["decoder_segment_ids"]
-        own_mask: jax.Array | np.ndarray = causal_mask(segment_ids.shape[1])
-        if "decoder_causal_attention" in batch:
-            own_mask = prefix_mask(batch["decoder_causal_attention"])
+        own_mask = Mask(
+            query_segments=segment_ids,
+            key_segments=segment_ids,
+            is_causal=True,
+            is_prefix=batch.get("decoder_causal_attention"),
+        )
         encoded_mask = None
         if encoded is not None:
-            encoded_mask = segment_mask(segment_ids, batch["encoder_segment_ids"])
+            encoded_mask = Mask(query_segments=segment_ids, key_segments=batch["encoder_segment_ids"])
         positions = batch.get("decoder_positions")
         x, _ = self.decoder(
             self.token_embedder(batch["decoder_input_tokens"]),
             encoded,
-            segment_mask(segment_ids, segment_ids) & own_mask,
+            own_mask,
             encoded_mask,
             count_positions(c, segment_ids) if positions is None else positions,
             dropout_key=dropout_key,
@@ -232,7 +235,7 @@ class Transformer(nn.Module):
         """Returns the encoder's output [batch, inputs_length, embed]."""
         if positions is None:
             positions = count_positions(self.config, segment_ids)
-        mask = segment_mask(segment_ids, segment_ids)
+        mask = Mask(query_segments=segment_ids, key_segments=segment_ids)
         return self.encoder(self.token_embedder(tokens), mask, positions, token_types, dropout_key)
 
     def logits(self, x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ What each family computes is in tests/families/test_parity.py; here is what may 
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ from flax import linen as nn
 from t5like.errors import UserError
 from t5like.losses import token_cross_entropy
 from t5like.mesh import MeshShape
-from t5like.models.attention import prefix_mask
 from t5like.models.config import TransformerConfig
+from t5like.models.masks import prefix_mask
 from t5like.models.stacks import unstack_layers
 from t5like.models.transformer import Transformer, init_params
 from t5like.sharding import AxisRules, put_batch
@@ -68,13 +69,20 @@ def test_scanned_layers_equal_unrolled_ones_with_dropout_and_rematerialised(name
     assert_trees_close(unstack_layers(gradients), expected)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_attention_example_by_example_equals_attention_at_once(name):
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [
+        *itertools.product(FAMILIES, ["per_example"]),
+        *itertools.product(["umt5", "gpt2", "bart-scaled"], ["chunked"]),
+        ("umt5", "flash"),
+    ],
+)
+def test_each_way_of_attention_equals_attention_at_once(name, attention):
     model, params, _ = ours(name)
     batch, key = batch_of(name), jax.random.key(3, impl="unsafe_rbg")
     at_once = dataclasses.replace(model.config, dropout_rate=0.2, shares_dropout=True)
-    per_example = dataclasses.replace(at_once, attention="per_example")
-    loss, gradients = loss_and_gradients(per_example)(params, batch, key)
+    config = dataclasses.replace(at_once, attention=attention)
+    loss, gradients = loss_and_gradients(config)(params, batch, key)
     expected_loss, expected = loss_and_gradients(at_once)(params, batch, key)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     assert_trees_close(gradients, expected)
@@ -220,6 +228,10 @@ SMALL = {"embed_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
         ({"head": "token_tagging"}, "needs model.num_labels"),
         ({"num_decoder_layers": 1, "predicts_next_sentence": True}, "is for a masked language model"),
         ({"attention": "per_example", "shares_dropout": False}, "draws one dropout for all positions"),
+        (
+            {"attention": "flash", "shares_dropout": False},
+            "attention flash draws one dropout for all positions",
+        ),
         ({"init_stddev": 0.0}, "model.init_stddev is 0.0"),
     ],
 )

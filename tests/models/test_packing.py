@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -77,8 +78,9 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_their_examples(name, att
     )
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-@pytest.mark.parametrize("name", ["gpt2", "t5-1.1"])
+@pytest.mark.parametrize(
+    ("name", "attention"), [*itertools.product(["gpt2", "t5-1.1"], ATTENTION), ("t5-1.1", "chunked")]
+)
 def test_prefixes_of_packed_rows_see_themselves_alone(name, attention):
     model, params, _ = ours(name)
     config = dataclasses.replace(model.config, attention=attention, shares_dropout=True)

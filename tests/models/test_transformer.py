@@ -12,8 +12,8 @@ from flax import linen as nn
 from t5like.batch import encoder_decoder_row
 from t5like.errors import UserError
 from t5like.losses import token_cross_entropy
-from t5like.models.attention import relative_buckets
 from t5like.models.config import TransformerConfig
+from t5like.models.relative_bias import relative_buckets
 from t5like.models.transformer import Transformer
 
 V1_1 = TransformerConfig(
@@ -299,10 +299,11 @@ def test_scanned_layers_equal_unrolled_ones_with_dropout(random_batch):
     assert_trees_close(gradients, stack_layers(expected), 1e-5)
 
 
-def test_attention_example_by_example_equals_attention_at_once_with_dropout(random_batch):
+@pytest.mark.parametrize("attention", ["per_example", "chunked", "flash"])
+def test_each_way_of_attention_equals_attention_at_once_with_dropout(attention, random_batch):
     batch, key = random_batch(ROWS), dropout_key(5)
     params = draw_params(WITH_DROPOUT)
-    config = dataclasses.replace(WITH_DROPOUT, attention="per_example")
+    config = dataclasses.replace(WITH_DROPOUT, attention=attention)
     loss, gradients = compiled_loss_and_gradients(config)(params, batch, key)
     expected_loss, expected = compiled_loss_and_gradients(WITH_DROPOUT)(params, batch, key)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)

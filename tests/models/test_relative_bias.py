@@ -1,4 +1,4 @@
-"""Masks, relative position buckets, and the bias laid out without a gather."""
+"""Relative position buckets, and the bias laid out without a gather."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.models.attention import RelativeBias, causal_mask, relative_buckets, segment_mask, toeplitz
 from t5like.models.config import TransformerConfig
+from t5like.models.relative_bias import RelativeBias, relative_buckets, toeplitz
 
 # fmt: off
 BIDIRECTIONAL = {  # relative position (key minus query) -> bucket
@@ -73,23 +73,6 @@ def test_buckets_lie_in_range_grow_with_distance_and_are_all_used(
         assert (future == 0).all()
 
 
-def test_segment_mask_example_of_the_docstring():
-    mask = segment_mask(jnp.array([[1, 1, 2, 0]]), jnp.array([[1, 2, 2, 0]]))
-    expected = [
-        [1, 0, 0, 0],
-        [1, 0, 0, 0],
-        [0, 1, 1, 0],
-        [0, 0, 0, 0],
-    ]
-    assert mask.shape == (1, 1, 4, 4)
-    assert mask.dtype == bool
-    np.testing.assert_array_equal(mask[0, 0], expected)
-
-
-def test_causal_mask_example_of_the_docstring():
-    np.testing.assert_array_equal(causal_mask(3), [[[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]])
-
-
 def test_toeplitz_example_of_the_docstring():
     a, b, c, d, e, f = range(6)
     laid_out = toeplitz(jnp.array([a, b, c, d, e, f]), 3, 3)
@@ -135,7 +118,7 @@ def test_relative_bias_is_a_look_up_in_values_and_gradients(is_bidirectional, qu
     )
 
     def laid_out(table):
-        return module.apply({"params": {"rel_embedding": table}}, query_length, key_length)
+        return module.apply({"params": {"rel_embedding": table}}, query_length, key_length).dense()
 
     def looked_up(table):
         return table[:, buckets][None]
