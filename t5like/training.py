@@ -23,7 +23,7 @@ from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
-from t5like.losses import LossSums, summed_losses
+from t5like.losses import LossSums
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
@@ -68,6 +68,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     loss_normalizing_factor: float | None = None
     """What the summed loss of the target tokens is divided by; None: their number in the batch."""
+    loss_chunks: int = 1
+    """Parts the logits of a language model are computed in, one after another, to save memory; the loss is the same."""
     log_every_steps: int = 10
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
@@ -78,8 +80,9 @@ class TrainingConfig:
     rules: AxisRules = AxisRules()
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "batch_size", "num_microbatches", "num_checkpoints_kept")
+        require_positive(self, "num_steps", "batch_size", "num_microbatches", "loss_chunks")
         require_positive(self, "log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        require_positive(self, "num_checkpoints_kept")
         require_at_least_zero(self, "seed", "z_loss", "label_smoothing")
         if self.seed >= 2**32:
             raise UserError(f"seed is {self.seed}; give one below 2**32.")
@@ -248,8 +251,15 @@ def jit_train_step(
     def loss_function(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
     ) -> dict[str, LossSums]:
-        logits = placement.model.apply({"params": params}, batch, dropout_key, method=Transformer.predictions)
-        return summed_losses(logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing)
+        return placement.model.apply(
+            {"params": params},
+            batch,
+            dropout_key,
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+            num_chunks=config.loss_chunks,
+            method=Transformer.losses,
+        )
 
     step = functools.partial(
         train_step,

@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
-    ("devices", ("sharding", "losses")),
+    ("devices", ("sharding", "losses", "chunked_loss")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
