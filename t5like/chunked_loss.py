@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from t5like.losses import LossSums, Targets, cross_entropy_of, smoothed
 from t5like.sharding import AxisRules
@@ -110,7 +110,7 @@ def _on_each_device(
     rules, whole = settings.rules, PartitionSpec()
     of_tokens, of_vocab = rules.spec(("batch", "length")), rules.spec(("vocab",))
     of_embed = rules.spec(("fsdp_embed",))
-    axes = _Axes(_names(of_tokens), _names(of_vocab), _names(of_embed))
+    axes = _Axes(*(_splitting(spec, mesh) for spec in (of_tokens, of_vocab, of_embed)))
     if not set(axes.embed) <= set(axes.tokens):
         axes, of_embed = axes._replace(embed=()), whole
     of_bias = None if head.bias is None else of_vocab
@@ -128,10 +128,13 @@ def _on_each_device(
     )(hidden, head, targets)
 
 
-def _names(spec: PartitionSpec) -> tuple[str, ...]:
-    """Returns the mesh axes in a partition, (("data", "fsdp"), None) -> ("data", "fsdp")."""
+def _splitting(spec: PartitionSpec, mesh: AbstractMesh) -> tuple[str, ...]:
+    """Returns the mesh axes by which a partition really splits an array.
+
+    (("data", "fsdp"), None) on a mesh of data=1, fsdp=4  ->  ("fsdp",)
+    """
     axes = [() if axis is None else (axis,) if isinstance(axis, str) else tuple(axis) for axis in spec]
-    return sum(axes, ())
+    return tuple(name for names in axes for name in names if mesh.shape[name] > 1)
 
 
 def _in_chunks(

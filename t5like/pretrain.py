@@ -55,7 +55,7 @@ MAX_NGRAM_TOKENS = 2_000_000
 MAY_DIFFER_FROM_INIT = (
     "unrolls_scan",
     *("dropout_rate", "dropout_spots", "shares_dropout", "init_stddev"),
-    *("compute_dtype", "attention", "remat"),
+    *("compute_dtype", "attention", "remat", "remat_names"),
 )
 
 

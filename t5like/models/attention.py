@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from t5like.models.attend import KeyValue, attend_at_once, attend_per_example, attend_to_cache
 from t5like.models.config import TransformerConfig
@@ -151,10 +152,10 @@ class Attention(nn.Module):
         query_init = nn.initializers.variance_scaling(1.0 / c.head_dim, "fan_in", "normal")
         if c.scales_attention:
             query_init = fan_in_normal
-        self.query = project(c, width, ("embed", "heads"), query_init)
-        self.key = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.value = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal)
+        self.query = project(c, width, ("embed", "heads"), query_init, remat_name="qkv")
+        self.key = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.value = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal, remat_name="attention_out")
 
     def _split_heads(self, x: jax.Array) -> jax.Array:
         # [batch, length, heads * head_dim] -> [batch, length, heads, head_dim]
@@ -198,4 +199,4 @@ class Attention(nn.Module):
 
     def _join(self, attended: jax.Array) -> jax.Array:
         # [batch, query, heads, head_dim] -> [batch, query, embed]
-        return self.out(attended.reshape(*attended.shape[:-2], -1))
+        return self.out(checkpoint_name(attended.reshape(*attended.shape[:-2], -1), "attended"))
