@@ -34,6 +34,7 @@ def train_step(
     learning_rate: Callable[[jax.Array], jax.Array],
     num_microbatches: int = 1,
     loss_normalizing_factor: float | None = None,
+    in_compute_dtype: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the next state and the metrics of this update, scalars float32.
 
@@ -48,7 +49,7 @@ def train_step(
     if loss_normalizing_factor is not None:
         normalizers[TOKEN] = jnp.asarray(loss_normalizing_factor, jnp.float32)
     gradients, losses = accumulate_gradients(
-        loss_function, state.params, batch, dropout_key, num_microbatches, normalizers
+        loss_function, in_compute_dtype(state.params), batch, dropout_key, num_microbatches, normalizers
     )
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -101,7 +102,7 @@ def accumulate_gradients(
             return total_loss(losses, normalizers), losses
 
         gradients, losses = jax.grad(total, has_aux=True)(params)
-        return gradients, losses
+        return jax.tree.map(lambda x: x.astype(jnp.float32), gradients), losses
 
     if num_microbatches == 1:
         return gradients_of(batch, dropout_key)
@@ -113,6 +114,6 @@ def accumulate_gradients(
     # [batch, ...] -> [batch / k, k, ...]
     split = jax.tree.map(lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]), batch)
     no_losses = {name: LossSums(*(jnp.zeros((), jnp.float32),) * 4) for name in normalizers}
-    zeros = (jax.tree.map(jnp.zeros_like, params), no_losses)
+    zeros = (jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params), no_losses)
     sums, _ = jax.lax.scan(add_microbatch, zeros, jnp.arange(num_microbatches))
     return sums

@@ -26,6 +26,7 @@ from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
+from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer, init_params
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
@@ -268,6 +269,7 @@ def jit_train_step(
         learning_rate=config.optimizer.schedule.build(config.num_steps),
         num_microbatches=config.num_microbatches,
         loss_normalizing_factor=config.loss_normalizing_factor,
+        in_compute_dtype=functools.partial(cast_kernels, dtype=placement.model.config.compute_dtype),
     )
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(placement, optimizer))
     replicated = NamedSharding(placement.mesh, PartitionSpec())

@@ -97,6 +97,18 @@ class Dense(nn.Module):
         return y if self.remat_name is None else checkpoint_name(y, self.remat_name)
 
 
+def cast_kernels(params: Any, dtype: str) -> Any:
+    """Returns the parameters with all kernels in the dtype of their products, as each `Dense` would cast its own.
+
+    Tables, biases and norms stay float32: their gradients are sums over many tokens.
+    """
+
+    def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if path[-1].key == "kernel" else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+
 def project(
     c: TransformerConfig,
     num_outputs: int,
