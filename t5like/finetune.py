@@ -124,7 +124,13 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         model, vocabulary = workdirs.load_description(workdir)
     forms = forms_of(config, tasks, model, vocabulary)
     check_lengths(model, COMMAND, **forms[0].lengths)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place(
+        model,
+        config.mesh,
+        config.rules,
+        batch_size=config.batch_size,
+        num_microbatches=config.num_microbatches,
+    )
     batching = Batching(config.batch_size, placement.batch, config.trims_batches)
     evaluations = [
         TaskEvaluation(task, own, form.answerer(placement.model, own, batching))

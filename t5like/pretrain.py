@@ -126,7 +126,13 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
     config.objective.check(vocabulary)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place(
+        model,
+        config.mesh,
+        config.rules,
+        batch_size=config.batch_size,
+        num_microbatches=config.num_microbatches,
+    )
 
     batches = training_batches(config, text, vocabulary)
     rows = text.held_out_rows(

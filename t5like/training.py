@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -157,7 +158,12 @@ class Placement(NamedTuple):
 
 
 def place(
-    config: TransformerConfig, mesh_shape: MeshShape, rules: AxisRules, *, batch_size: int
+    config: TransformerConfig,
+    mesh_shape: MeshShape,
+    rules: AxisRules,
+    *,
+    batch_size: int,
+    num_microbatches: int = 1,
 ) -> Placement:
     """Returns the model laid out over the devices there are; computes nothing.
 
@@ -172,6 +178,12 @@ def place(
         raise UserError(
             f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
             f"{max(ways, round(batch_size / ways) * ways)}."
+        )
+    if batch_size % (ways * num_microbatches):
+        fewer = math.gcd(batch_size // ways, num_microbatches)
+        raise UserError(
+            f"Each of {ways} devices (data x fsdp) has {batch_size // ways} rows of a batch of {batch_size}, which cannot be "
+            f"cut into num_microbatches {num_microbatches}; {fewer} can."
         )
     if config.attention == "per_example" and mesh.size > 1:
         raise UserError(

@@ -431,6 +431,15 @@ def test_a_batch_that_does_not_divide_is_refused_naming_the_nearest_that_does(ba
     place(MODEL, DATA, AxisRules(), batch_size=nearest)
 
 
+@pytest.mark.parametrize(("batch_size", "num_microbatches", "fewer"), [(16, 4, 2), (24, 2, 1), (48, 4, 2)])
+def test_microbatches_smaller_than_a_row_on_each_device_are_refused_naming_fewer(
+    batch_size, num_microbatches, fewer
+):
+    with pytest.raises(UserError, match=f"num_microbatches {num_microbatches}; {fewer} can"):
+        place(MODEL, DATA, AxisRules(), batch_size=batch_size, num_microbatches=num_microbatches)
+    place(MODEL, DATA, AxisRules(), batch_size=batch_size, num_microbatches=fewer)
+
+
 def test_sizes_that_the_mesh_cannot_divide_are_refused_naming_the_parameter():
     config = dataclasses.replace(MODEL, embed_dim=20)
     with pytest.raises(UserError, match=r"kernel \(1, 20, 32\)"):
