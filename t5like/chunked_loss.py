@@ -107,23 +107,22 @@ def _on_each_device(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return run(_Axes(), hidden, head, targets)
-    rules, whole = settings.rules, PartitionSpec()
-    of_tokens, of_vocab = rules.spec(("batch", "length")), rules.spec(("vocab",))
-    of_embed = rules.spec(("fsdp_embed",))
+    rules = settings.rules
+    of_tokens: Any = rules.spec(("batch", "length"))
+    of_vocab: Any = rules.spec(("vocab",))
+    of_embed: Any = rules.spec(("fsdp_embed",))
     axes = _Axes(*(_splitting(spec, mesh) for spec in (of_tokens, of_vocab, of_embed)))
     if not set(axes.embed) <= set(axes.tokens):
-        axes, of_embed = axes._replace(embed=()), whole
+        axes, of_embed = axes._replace(embed=()), PartitionSpec(None)
     of_bias = None if head.bias is None else of_vocab
-    of_gradients = _Gradients(of_tokens, VocabularyHead(PartitionSpec(*of_embed, *of_vocab), of_bias))
+    whole_rows: Any = PartitionSpec(None, *of_vocab)
+    own_rows: Any = PartitionSpec(*of_embed, *of_vocab)
+    of_gradients = _Gradients(of_tokens, VocabularyHead(own_rows, of_bias)) if has_gradients else None
     # By hand, and not by constraints: a compiler that sees a sum over devices in a loop puts it into the loop.
     return jax.shard_map(
         functools.partial(run, axes),
-        in_specs=(
-            of_tokens,
-            VocabularyHead(PartitionSpec(None, *of_vocab), of_bias),
-            Targets(of_tokens, of_tokens),
-        ),
-        out_specs=(whole, of_gradients if has_gradients else None),
+        in_specs=(of_tokens, VocabularyHead(whole_rows, of_bias), Targets(of_tokens, of_tokens)),
+        out_specs=(PartitionSpec(), of_gradients),
         check_vma=False,
     )(hidden, head, targets)
 
@@ -151,18 +150,16 @@ def _in_chunks(
         lambda x: _cut(x, settings.num_chunks),
         (hidden.reshape(-1, hidden.shape[-1]), *map(jnp.ravel, targets)),
     )
-    zero = jnp.zeros((), jnp.float32)
-    start = LossSums(zero, zero, zero, zero), None
-    if has_gradients:
-        start = start[0], jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), head)
+    no_sums = LossSums(*(jnp.zeros((), jnp.float32),) * 4)
+    no_gradient = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), head) if has_gradients else None
 
-    def add_chunk(carry: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, jax.Array | None]:
+    def add_chunk(carry: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
         sums, of_hidden, of_head = _one_chunk(settings, axes, head, *chunk, has_gradients=has_gradients)
         return jax.tree.map(jnp.add, carry, (sums, of_head)), of_hidden
 
-    (sums, of_head), of_hidden = jax.lax.scan(add_chunk, start, tokens)
+    (sums, of_head), of_hidden = jax.lax.scan(add_chunk, (no_sums, no_gradient), tokens)
     sums = jax.lax.psum(sums, axes.tokens)
-    if not has_gradients:
+    if of_head is None:
         return sums, None
     # [chunks, tokens of a chunk, embed] -> [batch, length, embed]
     of_hidden = of_hidden.reshape(-1, hidden.shape[-1])[: hidden.shape[0] * hidden.shape[1]]

@@ -44,7 +44,7 @@ from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
 from t5like.scores import Score
 from t5like.trained_model import Init, load_model
-from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
+from t5like.training import TrainingConfig, check_lengths, check_stacks, place_to_train, train
 
 COMMAND = "t5like pretrain"
 
@@ -126,13 +126,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
     config.objective.check(vocabulary)
-    placement = place(
-        model,
-        config.mesh,
-        config.rules,
-        batch_size=config.batch_size,
-        num_microbatches=config.num_microbatches,
-    )
+    placement = place_to_train(config, model)
 
     batches = training_batches(config, text, vocabulary)
     rows = text.held_out_rows(

@@ -41,6 +41,10 @@ def train_step(
     What is minimised is the mean loss of the target tokens or, with `loss_normalizing_factor`, their sum divided by
     that (233,472 for checkpoints of the original T5 code); and beside it, of pairs of texts, the mean loss over pairs; or
     the mean loss of what another head predicts.
+
+    Args:
+      in_compute_dtype: gives what of the parameters the losses are computed with, once for all microbatches. The
+        parameters themselves are the float32 master copy, in which small updates add up.
     """
     # The key is a function of the step alone: a resumed run draws what a straight one would have.
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -88,7 +92,7 @@ def accumulate_gradients(
     num_microbatches: int,
     normalizers: dict[str, jax.Array],
 ) -> tuple[PyTree, Losses]:
-    """Returns the gradients of `total_loss` over the whole batch, and the sums it is made of.
+    """Returns the gradients of `total_loss` over the whole batch, float32, and the sums it is made of.
 
     Microbatch i takes rows i, i + k, i + 2k ... of the batch, so that each device splits the rows it already holds.
 

@@ -208,6 +208,12 @@ def place(
     return Placement(model, mesh, params, axes, batch)
 
 
+def place_to_train(config: TrainingConfig, model: TransformerConfig) -> Placement:
+    """Returns the model laid out as a run will train it; see `place`."""
+    sizes = {"batch_size": config.batch_size, "num_microbatches": config.num_microbatches}
+    return place(model, config.mesh, config.rules, **sizes)
+
+
 def check_divides(params: PyTree) -> None:
     """Raises UserError if an abstract parameter cannot be split over the mesh in equal parts."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

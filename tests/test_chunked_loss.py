@@ -17,11 +17,15 @@ from tests.tiny_models import VOCAB, batch_of, ours
 
 SETTINGS = {"z_loss": 1e-2, "label_smoothing": 0.1}
 NUM_ROWS, LENGTH, EMBED = 8, 6, 16
+RULES = AxisRules()
 MESHES = {
-    "data": MeshShape(data=8),
-    "fsdp": MeshShape(data=1, fsdp=8),
-    "mixed": MeshShape(data=2, fsdp=2, tensor=2),
-    "tensor": MeshShape(data=1, tensor=8),
+    "data": (MeshShape(data=8), RULES),
+    "fsdp": (MeshShape(data=1, fsdp=8), RULES),
+    "mixed": (MeshShape(data=2, fsdp=2, tensor=2), RULES),
+    "tensor": (MeshShape(data=1, tensor=8), RULES),
+    "split-length": (MeshShape(data=4, fsdp=2), AxisRules(batch="data", length="fsdp")),
+    "split-parameters-alone": (MeshShape(data=2, fsdp=2, tensor=2), AxisRules(batch="data")),
+    "whole-parameters": (MeshShape(data=2, fsdp=2, tensor=2), AxisRules(fsdp_embed=None)),
 }
 
 
@@ -42,8 +46,8 @@ def whole(hidden, head, targets, **settings):
     return token_cross_entropy(logits, *targets, **settings)
 
 
-def in_chunks(hidden, head, targets, *, num_chunks, **settings):
-    return chunked_cross_entropy(hidden, head, targets, num_chunks=num_chunks, rules=AxisRules(), **settings)
+def in_chunks(hidden, head, targets, *, num_chunks, rules=RULES, **settings):
+    return chunked_cross_entropy(hidden, head, targets, num_chunks=num_chunks, rules=rules, **settings)
 
 
 def sums_and_gradients(loss, hidden, head, targets):
@@ -68,9 +72,17 @@ def assert_close(tree, expected, rtol=1e-5):
         np.testing.assert_allclose(x, y, rtol=0, atol=rtol * np.abs(y).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize(("z_loss", "label_smoothing"), [(0.0, 0.0), (1e-2, 0.0), (0.0, 0.2), (1e-2, 0.2)])
-@pytest.mark.parametrize("num_chunks", [1, 4, 7, 48, 50])
+@pytest.mark.parametrize(
+    ("num_chunks", "z_loss", "label_smoothing", "has_bias"),
+    [
+        (1, 0.0, 0.0, False),
+        (4, 1e-2, 0.0, True),
+        (7, 0.0, 0.2, False),
+        (7, 1e-2, 0.2, True),
+        (48, 1e-2, 0.2, False),
+        (50, 1e-2, 0.2, True),
+    ],
+)
 def test_sums_and_gradients_are_those_of_the_logits_at_once(num_chunks, z_loss, label_smoothing, has_bias):
     """48 tokens in 7 chunks leave one of padding, in 50 there are two of nothing else."""
     settings = {"z_loss": z_loss, "label_smoothing": label_smoothing}
@@ -114,9 +126,10 @@ def test_gradients_of_cross_entropy_and_z_loss_apart_are_refused_and_not_wrong()
 # --- Over devices -------------------------------------------------------------------------------------------
 
 
-def compile_on(mesh_shape, num_chunks):
+def compile_on(mesh_name, num_chunks):
     """Returns the compiled sums and gradients, and its arguments, laid out as parameters and batches are."""
-    mesh, rules = mesh_shape.build(), AxisRules()
+    mesh_shape, rules = MESHES[mesh_name]
+    mesh = mesh_shape.build()
     hidden, head, targets = random_inputs()
     of_tokens = rules.spec(("batch", "length"))
     specs = (
@@ -126,7 +139,7 @@ def compile_on(mesh_shape, num_chunks):
     )
 
     def total(hidden, head, targets):
-        sums = in_chunks(hidden, head, targets, num_chunks=num_chunks, **SETTINGS)
+        sums = in_chunks(hidden, head, targets, num_chunks=num_chunks, rules=rules, **SETTINGS)
         return sums.total / 1.5, sums
 
     with jax.set_mesh(mesh):
@@ -138,20 +151,21 @@ def compile_on(mesh_shape, num_chunks):
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("num_chunks", [2, 5])
-def test_every_mesh_computes_what_one_device_does(mesh, num_chunks):
-    compiled, args = compile_on(MESHES[mesh], num_chunks)
+def test_every_mesh_computes_what_one_device_does(mesh):
+    """Each device has six tokens or more; in five chunks they leave padding."""
+    compiled, args = compile_on(mesh, 5)
     gradients, sums = compiled(*args)
     loss = functools.partial(whole, **SETTINGS)
     expected, expected_gradients = sums_and_gradients(loss, *random_inputs())
     np.testing.assert_allclose(np.stack(sums), np.stack(expected), rtol=1e-5)
     assert_close(gradients, expected_gradients)
     of_kernel = gradients[1].kernel
-    assert of_kernel.sharding.is_equivalent_to(args[1].kernel.sharding, 2), "not split like its parameter"
+    is_like_its_parameter = of_kernel.sharding.is_equivalent_to(args[1].kernel.sharding, 2)
+    assert is_like_its_parameter or mesh == "split-parameters-alone"  # whose part the optimizer takes
 
 
 def test_the_head_is_gathered_once_and_its_gradient_reduced_once():
-    compiled, _ = compile_on(MESHES["fsdp"], 3)
+    compiled, _ = compile_on("fsdp", 3)
     before, main = compiled.as_text().split("\nENTRY ")
     assert "while(" in main
     collective = r"= (.*) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("

@@ -1,5 +1,6 @@
 """What a compiled train step holds in memory, and what it moves between devices."""
 
+import collections
 import dataclasses
 import functools
 import math
@@ -8,11 +9,15 @@ import re
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from t5like.models.config import TransformerConfig
+from t5like.models.layers import cast_kernels
+from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules, MeshShape, param_axes
+from t5like.train_step import TrainState, train_step
 from t5like.training import TrainingConfig, abstract_state, jit_train_step, place
 
 NUM_ROWS, LENGTH, VOCAB = 64, 24, 176
@@ -99,3 +104,77 @@ def test_a_step_writes_its_state_over_the_one_it_was_given(num_chunks):
     # The state comes first among arguments and results, its leaves in one order.
     pairs = sorted((int(result), int(argument)) for result, argument in aliases)
     assert pairs == [(i, i) for i in range(num_leaves)]
+
+
+# --- Parameters in bfloat16, of which there is a float32 copy -------------------------------------------------
+
+IN_BFLOAT16 = dataclasses.replace(MODEL, compute_dtype="bfloat16", num_decoder_layers=2)
+
+
+@functools.cache
+def lower_bfloat16_step(num_microbatches, casts_once):
+    """Returns the program of a step on one device, kernels being cast once, or wherever they are used."""
+    optimizer = CONFIG.optimizer.build(CONFIG.num_steps, param_axes(boxed_params()))
+
+    def loss_function(params, batch, dropout_key):
+        method = Transformer.losses
+        return Transformer(IN_BFLOAT16).apply(
+            {"params": params}, batch, dropout_key, z_loss=1e-2, method=method
+        )
+
+    step = functools.partial(
+        train_step,
+        seed=0,
+        loss_function=loss_function,
+        optimizer=optimizer,
+        learning_rate=CONFIG.optimizer.schedule.build(CONFIG.num_steps),
+        num_microbatches=num_microbatches,
+    )
+    if casts_once:
+        step = functools.partial(step, in_compute_dtype=functools.partial(cast_kernels, dtype="bfloat16"))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), nn.unbox(boxed_params()))
+    state = TrainState(np.zeros((), np.int32), params, optimizer.init(params))
+    tokens = rng.integers(2, VOCAB, (4, 7)).astype(np.int32)
+    batch = {
+        "decoder_input_tokens": tokens[:, :-1],
+        "decoder_segment_ids": np.ones((4, 6), np.int32),
+        "decoder_target_tokens": tokens[:, 1:],
+        "decoder_loss_weights": np.ones((4, 6), np.float32),
+    }
+    return jax.jit(step).lower(state, batch), state, batch
+
+
+def boxed_params():
+    return jax.eval_shape(functools.partial(init_params, Transformer(IN_BFLOAT16)), jax.random.key(0))
+
+
+def test_kernels_cast_once_a_step_train_as_those_cast_at_each_use_bit_for_bit():
+    num_microbatches, trained = 2, []
+    for casts_once in (True, False):
+        lowered, state, batch = lower_bfloat16_step(num_microbatches, casts_once)
+        # Else the compiler may leave a rounding out, and does so in one of the two.
+        step = lowered.compile({"xla_allow_excess_precision": False})
+        for _ in range(3):
+            state, _ = step(state, batch)
+        trained.append(state)
+    first = lower_bfloat16_step(num_microbatches, True)[1]
+    for before, x, y in zip(*map(jax.tree.leaves, (first, *trained)), strict=True):
+        assert x.dtype == y.dtype == before.dtype
+        np.testing.assert_array_equal(x, y)
+        assert np.abs(x - before).max() > 0
+
+
+@pytest.mark.parametrize("num_microbatches", [1, 2])
+def test_each_kernel_is_cast_once_and_outside_the_loop_over_layers(num_microbatches):
+    shapes = [leaf.shape for leaf in jax.tree.leaves(nn.unbox(boxed_params()))]
+    stacked = [shape for shape in shapes if len(shape) == 3]
+    casts = dict.fromkeys((True, False))
+    for casts_once in casts:
+        text = lower_bfloat16_step(num_microbatches, casts_once)[0].as_text()
+        found = re.findall(r"stablehlo.convert %\S+ : \(tensor<([\dx]+)xf32>\) -> tensor<\1xbf16>", text)
+        casts[casts_once] = collections.Counter(tuple(map(int, shape.split("x"))) for shape in found)
+    for shape in set(stacked):
+        assert casts[True][shape] == stacked.count(shape), "not once"
+        assert casts[True][shape[1:]] == 0, "within the loop"
+        assert casts[False][shape[1:]] > 0, "nowhere at all: the test finds nothing"

@@ -164,11 +164,13 @@ def test_all_seeds_run_one_program(batch):
         (MIXED, UNROLLED, ADAMW),
         (FSDP, MODEL, ADAFACTOR),
         (MIXED, MODEL, ADAFACTOR),
+        (MIXED, MODEL, dataclasses.replace(ADAFACTOR, loss_chunks=3)),
     ],
-    ids=["data-AdamW", "mixed-AdamW", "fsdp-Adafactor", "mixed-Adafactor"],
+    ids=["data-AdamW", "mixed-AdamW", "fsdp-Adafactor", "mixed-Adafactor", "mixed-chunks"],
 )
 def test_eight_devices_train_as_one_does(mesh_shape, model, config, batch, capfd):
-    """Over two updates, unrolled with dropout and scanned without; the arrays are split as announced."""
+    """Over two updates, unrolled with dropout and scanned without, the loss in chunks and at once; the arrays are split as
+    announced."""
     history = expected_history(model, config, batch)
     placement = place(model, mesh_shape, AxisRules(), batch_size=NUM_ROWS)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
