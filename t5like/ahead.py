@@ -12,10 +12,9 @@ import numpy as np
 
 from t5like.batch import Features, SpecialTokens
 from t5like.errors import UserError
-from t5like.models.config import TransformerConfig
 from t5like.objectives.base import Objective
 from t5like.planning.topologies import Topology
-from t5like.training import Placement, TrainingConfig, abstract_state, jit_train_step, place
+from t5like.training import Placement, TrainingConfig, abstract_state, jit_train_step
 
 # What libtpu would ask a TPU machine's metadata server, and that several processes may compile at once.
 _NO_MACHINE = {
@@ -62,11 +61,6 @@ def topology_devices(topology: Topology) -> list[Any]:
             f"The TPU compiler knows no topology {topology.compiler_name}: {str(error).splitlines()[0]}"
         ) from error
     return list(described.devices)
-
-
-def place_ahead(config: TrainingConfig, model: TransformerConfig, devices: list[Any]) -> Placement:
-    """Returns the model laid out over devices that are not there."""
-    return place(model, config.mesh, config.rules, batch_size=config.batch_size, devices=devices)
 
 
 def lower_step(

@@ -31,7 +31,7 @@ from t5like.task_forms import Answering, Batching, TaskForm, load_for_task, task
 from t5like.tasks import TASKS, find_task
 from t5like.tasks.base import Example, Task
 from t5like.tasks.tables import LabelKind, TableColumns
-from t5like.training import TrainingConfig, check_lengths, place, train
+from t5like.training import TrainingConfig, check_lengths, place_to_train, train
 from t5like.trimming import ShrunkBatches, packed, trimmed
 
 COMMAND = "t5like finetune"
@@ -124,7 +124,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         model, vocabulary = workdirs.load_description(workdir)
     forms = forms_of(config, tasks, model, vocabulary)
     check_lengths(model, COMMAND, **forms[0].lengths)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place_to_train(config, model)
     batching = Batching(config.batch_size, placement.batch, config.trims_batches)
     evaluations = [
         TaskEvaluation(task, own, form.answerer(placement.model, own, batching))

@@ -20,7 +20,6 @@ from t5like.ahead import (
     batch_shapes,
     compile_lowered,
     lower_step,
-    place_ahead,
     topology_devices,
 )
 from t5like.config import parse_command_line, to_json
@@ -37,7 +36,7 @@ from t5like.planning.record import GIB, Memory, Plan, collectives_of
 from t5like.planning.timeline import Timeline
 from t5like.planning.topologies import Topology, find_topology
 from t5like.pretrain import Pretrain
-from t5like.training import Placement, abstract_state, check_lengths, check_stacks
+from t5like.training import Placement, abstract_state, check_lengths, check_stacks, place_to_train
 from t5like.whole_files import write_json
 
 COMMAND = "t5like plan"
@@ -129,7 +128,7 @@ def draft_plan(config: Pretrain, topology: Topology, *, name: str) -> Draft:
     model = resolve_model(config)
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
-    placement = place_ahead(config, model, topology_devices(topology))
+    placement = place_to_train(config, model, devices=topology_devices(topology))
     shapes = batch_shapes(config.objective, batch_size=config.batch_size, packs_rows=config.packs_rows)
     plan = Plan(
         config=name,

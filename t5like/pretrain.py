@@ -44,7 +44,7 @@ from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
 from t5like.scores import Score
 from t5like.trained_model import Init, load_model
-from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
+from t5like.training import TrainingConfig, check_lengths, check_stacks, place_to_train, train
 
 COMMAND = "t5like pretrain"
 
@@ -55,7 +55,7 @@ MAX_NGRAM_TOKENS = 2_000_000
 MAY_DIFFER_FROM_INIT = (
     "unrolls_scan",
     *("dropout_rate", "dropout_spots", "shares_dropout", "init_stddev"),
-    *("compute_dtype", "attention", "remat"),
+    *("compute_dtype", "attention", "remat", "remat_names"),
 )
 
 
@@ -126,7 +126,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
     config.objective.check(vocabulary)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place_to_train(config, model)
 
     batches = training_batches(config, text, vocabulary)
     rows = text.held_out_rows(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -25,11 +26,12 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.flops import FlopMeter
 from t5like.loop import BatchIterator, Evaluator, fit
-from t5like.losses import LossSums, summed_losses
+from t5like.losses import LossSums
 from t5like.mesh import MeshShape
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.attention import way_on
 from t5like.models.config import TransformerConfig
+from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer, init_params
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
@@ -71,6 +73,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     loss_normalizing_factor: float | None = None
     """What the summed loss of the target tokens is divided by; None: their number in the batch."""
+    loss_chunks: int = 1
+    """Parts the logits of a language model are computed in, one after another, to save memory; the loss is the same."""
     log_every_steps: int = 10
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
@@ -81,8 +85,9 @@ class TrainingConfig:
     rules: AxisRules = AxisRules()
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "batch_size", "num_microbatches", "num_checkpoints_kept")
+        require_positive(self, "num_steps", "batch_size", "num_microbatches", "loss_chunks")
         require_positive(self, "log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        require_positive(self, "num_checkpoints_kept")
         require_at_least_zero(self, "seed", "z_loss", "label_smoothing")
         if self.seed >= 2**32:
             raise UserError(f"seed is {self.seed}; give one below 2**32.")
@@ -161,6 +166,7 @@ def place(
     rules: AxisRules,
     *,
     batch_size: int,
+    num_microbatches: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Placement:
     """Returns the model laid out over the given devices, by default all there are; computes nothing.
@@ -194,7 +200,27 @@ def place(
             f"batch_size {batch_size} cannot be split over {ways} devices (slices x data x fsdp); the nearest that can "
             f"is {max(ways, round(batch_size / ways) * ways)}."
         )
+    if batch_size % (ways * num_microbatches):
+        fewer = math.gcd(batch_size // ways, num_microbatches)
+        raise UserError(
+            f"Each of {ways} devices (slices x data x fsdp) has {batch_size // ways} rows of a batch of {batch_size}, which "
+            f"cannot be cut into num_microbatches {num_microbatches}; {fewer} can."
+        )
     return Placement(model, mesh, params, axes, batch)
+
+
+def place_to_train(
+    config: TrainingConfig, model: TransformerConfig, *, devices: Sequence[Any] | None = None
+) -> Placement:
+    """Returns the model laid out as a run will train it; see `place`."""
+    return place(
+        model,
+        config.mesh,
+        config.rules,
+        batch_size=config.batch_size,
+        num_microbatches=config.num_microbatches,
+        devices=devices,
+    )
 
 
 def check_divides(params: PyTree) -> None:
@@ -253,8 +279,15 @@ def jit_train_step(
     def loss_function(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
     ) -> dict[str, LossSums]:
-        logits = placement.model.apply({"params": params}, batch, dropout_key, method=Transformer.predictions)
-        return summed_losses(logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing)
+        return placement.model.apply(
+            {"params": params},
+            batch,
+            dropout_key,
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+            num_chunks=config.loss_chunks,
+            method=Transformer.losses,
+        )
 
     step = functools.partial(
         train_step,
@@ -263,6 +296,7 @@ def jit_train_step(
         learning_rate=config.optimizer.schedule.build(config.num_steps),
         num_microbatches=config.num_microbatches,
         loss_normalizing_factor=config.loss_normalizing_factor,
+        in_compute_dtype=functools.partial(cast_kernels, dtype=placement.model.config.compute_dtype),
     )
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(placement, optimizer))
     replicated = NamedSharding(placement.mesh, PartitionSpec())

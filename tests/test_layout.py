@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: files of named tensors", ("weights/",)),
     ("host, no jax: chips", ("chips",)),
     ("host, no jax: what a compiled program costs", ("planning/", "plan_text")),
-    ("devices", ("mesh", "sharding", "losses", "kernels/")),
+    ("devices", ("mesh", "sharding", "losses", "chunked_loss", "kernels/")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "flops", "generation", "interchange")),

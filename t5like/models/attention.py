@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from t5like.errors import UserError
@@ -66,10 +67,10 @@ class Attention(nn.Module):
         query_init = nn.initializers.variance_scaling(1.0 / c.head_dim, "fan_in", "normal")
         if c.scales_attention:
             query_init = fan_in_normal
-        self.query = project(c, width, ("embed", "heads"), query_init)
-        self.key = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.value = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal)
+        self.query = project(c, width, ("embed", "heads"), query_init, remat_name="qkv")
+        self.key = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.value = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal, remat_name="attention_out")
 
     def _split_heads(self, x: jax.Array) -> jax.Array:
         # [batch, length, heads * head_dim] -> [batch, length, heads, head_dim]
@@ -119,4 +120,4 @@ class Attention(nn.Module):
 
     def _join(self, attended: jax.Array) -> jax.Array:
         # [batch, query, heads, head_dim] -> [batch, query, embed]
-        return self.out(attended.reshape(*attended.shape[:-2], -1))
+        return self.out(checkpoint_name(attended.reshape(*attended.shape[:-2], -1), "attended"))
