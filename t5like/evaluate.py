@@ -147,4 +147,4 @@ def measure_text(
 if __name__ == "__main__":
     from t5like import evaluate as this_module  # so that configs name t5like.evaluate, not __main__
 
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(this_module.main, spans_hosts=True))

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files")),
+    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/")),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
-    ("devices", ("sharding", "losses")),
+    ("devices", ("sharding", "distributed", "losses")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),

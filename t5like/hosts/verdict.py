@@ -1,0 +1,63 @@
+"""Who is lost, by what the hosts have told of themselves."""
+
+import dataclasses
+import signal
+from collections.abc import Sequence
+
+# A host that fails by itself, by a file it lacks as others may lack it, leaves the others so long to say the same.
+GRACE_SECONDS = 5.0
+_INTERRUPTED = 130
+
+
+@dataclasses.dataclass
+class HostRecord:
+    """What is known of a host; times are in seconds of one clock."""
+
+    name: str
+    heard: float
+    """When its watcher last said something."""
+    mark: int = 0
+    """How many steps, and other things that all hosts do, its training process has begun; alike on all hosts."""
+    moved: float = 0.0
+    """When the mark last changed."""
+    quiet_seconds: float = 0.0
+    """How long its training process has not given the sign of life that it gives by itself, whatever it waits for."""
+    exit_code: int | None = None
+    """Of its training process; negative: ended by that signal."""
+    ended: float = 0.0
+    why: str = ""
+    """What its training process said at its end."""
+    is_connected: bool = True
+
+
+def find_lost(
+    records: Sequence[HostRecord], now: float, *, timeout_seconds: float
+) -> tuple[int, str] | None:
+    """Returns which host is lost and what happened to it, None while all are well.
+
+    A host is lost when it is gone; when it has said nothing for the timeout; or when it has begun nothing new for the
+    timeout and others, which have begun more, wait for it. So nobody is blamed while all compile or evaluate.
+    """
+    running = [(host, record) for host, record in enumerate(records) if record.exit_code is None]
+    if not running:
+        return None
+    for host, record in enumerate(records):
+        if record.exit_code is not None and record.exit_code < 0:
+            return host, f"was ended by {signal.Signals(-record.exit_code).name}"
+        if record.exit_code is None and not record.is_connected:
+            return host, "is gone: its connection has closed"
+    for host, record in enumerate(records):
+        if record.exit_code and now - record.ended > GRACE_SECONDS:
+            if record.exit_code == _INTERRUPTED:
+                return host, "was interrupted"
+            return host, f"ended with an error ({record.why or f'exit code {record.exit_code}'})"
+    for host, record in running:
+        if now - record.heard > timeout_seconds:
+            return host, f"has not been heard of for {timeout_seconds:g} s"
+        if record.quiet_seconds > timeout_seconds:
+            return host, f"has stood still for {timeout_seconds:g} s"
+    furthest = max(record.mark for record in records)
+    host, last = min(running, key=lambda numbered: numbered[1].mark)
+    if last.mark < furthest and now - last.moved > timeout_seconds:
+        return host, f"has not made a step for {timeout_seconds:g} s, and the others wait for it"
+    return None
