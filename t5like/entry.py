@@ -61,9 +61,7 @@ def _watch_or(run: Callable[[], int | None]) -> int | None:
     return run() if hosts is None else watch(hosts, os.environ)
 
 
-def _run(
-    run: Callable[[], int | None], when_it_fails: Callable[[BaseException], None] | None = None
-) -> int:
+def _run(run: Callable[[], int | None], when_it_fails: Callable[[BaseException], None] | None = None) -> int:
     """Returns the exit code of what is run, having said in one line what went wrong, if that is for the user to mend.
 
     Args:

@@ -15,6 +15,7 @@ from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import CommandLine, parse_command_line, to_json
 from t5like.data.splits import open_splits
+from t5like.distributed import is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, unigram_score
@@ -80,6 +81,7 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to measure.")
     if options.workdir is not None:
         outcome.check_folder(options.workdir)
+    join_hosts()
     init = load_model(config.init)
     trained_as = workdirs.load_config(init.workdir) if isinstance(init, workdirs.TrainedModel) else None
     placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
@@ -89,7 +91,7 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         else:
             scores, samples = measure_text(config, init, trained_as, placement)
     outcome.print_scores(scores)
-    if options.workdir is not None:
+    if options.workdir is not None and is_first_host():
         outcome.write_outcome(options.workdir, init.step, scores, samples)
     return scores
 

@@ -18,6 +18,7 @@ from t5like.data.lanes import Packing
 from t5like.data.mixture import proportional_shares
 from t5like.data.pipeline import finetuning_batches
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator
@@ -101,6 +102,9 @@ def main(argv: list[str]) -> None:
 def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     """Fine-tunes or resumes the run of a workdir; returns its evaluation as written to evaluation.json.
 
+    Of several hosts the first alone writes it; the others return nothing in it. Each makes whole batches, so that all
+    cut off the same padding.
+
     Raises:
       UserError: for input that cannot work; nothing has been written then.
     """
@@ -108,6 +112,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
+    join_hosts()
     tasks = tasks_of(config)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
@@ -149,6 +154,8 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         init=init,
         description=f"fine-tuning {config.task}",
     )
+    if not is_first_host():
+        return {}
     metrics = outcome.last_validation(workdir)
     scores = [
         score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=len(tasks))

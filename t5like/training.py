@@ -17,19 +17,21 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import t5like
-from t5like import workdir as workdirs
+from t5like import shared_workdir
 from t5like.checkpoint import Checkpoints
+from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE, Audited
+from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import SharedBatches, agree, is_first_host
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums, summed_losses
-from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
-from t5like.progress import Progress
 from t5like.sharding import (
     AxisRules,
     MeshShape,
@@ -289,11 +291,12 @@ def train(
     evaluators: tuple[Evaluator, ...],
     init: Init | None,
     description: str,
+    share: HostShare = ONLY_HOST,
 ) -> TrainState:
     """Returns the trained state; the workdir holds everything else there is to know about the run.
 
     Args:
-      batches: closed when this returns.
+      batches: of this host's share of the rows; closed when this returns.
       data_sha256: of what the batches are made of; a restart must find the same.
       resume_step: what `workdirs.find_resume_step` gave; a new run starts from the parameters of `init`.
 
@@ -302,9 +305,19 @@ def train(
     """
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     started, identity = time.time(), {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
-    if config.audits_examples:
+    batches = SharedBatches(batches)
+    if config.audits_examples and is_first_host():
         batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
+        agree(
+            {
+                "config": to_dict(config),
+                "vocabulary": vocabulary.sha256,
+                "training data": data_sha256,
+                "last checkpoint": resume_step,
+            },
+            remedy=f"all hosts need the same command, files and --workdir {workdir}.",
+        )
         # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
         if resume_step is not None:  # 1
             state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
@@ -312,20 +325,20 @@ def train(
             params = None if init is None else init.restore(placement.params, seed=config.seed)
             state = initial_state(placement, optimizer, seed=config.seed, params=params)
         earlier_seconds = logged_seconds(workdir, resume_step)
-        workdirs.create(workdir, config, placement.model.config, vocabulary)
+        shared_workdir.create(workdir, config, placement.model.config, vocabulary)
         with (
-            MetricsLog(workdir, resume_step=resume_step) as log,
+            shared_workdir.open_log(workdir, resume_step=resume_step) as log,
             contextlib.closing(
                 Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
             ) as checkpoints,
-            Progress(config.num_steps, description=description) as progress,
+            shared_workdir.open_progress(config.num_steps, description=description) as progress,
         ):
             progress.note(describe(placement, config, resume_step))
             state = fit(
                 state,
                 batches,
                 step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
-                put_batch=functools.partial(put_batch, sharding=placement.batch),
+                put_batch=functools.partial(put_batch, sharding=placement.batch, share=share),
                 num_steps=config.num_steps,
                 evaluators=evaluators,
                 checkpoints=checkpoints,
@@ -335,7 +348,8 @@ def train(
                 log_every_steps=config.log_every_steps,
                 progress=progress,
             )
-    write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
+    if is_first_host():
+        write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
     return state
 
 

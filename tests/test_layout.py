@@ -18,7 +18,10 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/")),
+    (
+        "ground",
+        ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/"),
+    ),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
@@ -32,7 +35,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
-    ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
+    ("the workdir", ("workdir", "shared_workdir", "outcome", "public_model", "trained_model")),
     (
         "the loop",
         (

@@ -119,7 +119,9 @@ class Desk:
             connection.is_open = False
             return
         if num_hosts != self._hosts.num_hosts:
-            reason = f"Host {host} ({name}) was told of {num_hosts} hosts, and host 0 of {self._hosts.num_hosts}"
+            reason = (
+                f"Host {host} ({name}) was told of {num_hosts} hosts, and host 0 of {self._hosts.num_hosts}"
+            )
         elif host in self._records:
             reason = f"Two processes are host {host}, on {self._records[host].name} and on {name}"
         else:

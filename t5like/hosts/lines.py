@@ -1,5 +1,6 @@
 """How watchers talk: one JSON object a line."""
 
+import contextlib
 import json
 import socket
 from typing import Any
@@ -26,10 +27,8 @@ class Lines:
 
     def send(self, **message: Any) -> None:
         """Sends a message; where the other side is gone, nothing happens before it is read from."""
-        try:
+        with contextlib.suppress(OSError):
             self._connection.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass
 
     def receive(self) -> list[dict[str, Any]]:
         """Returns the messages that have come; call it when the selector says so."""
@@ -49,10 +48,8 @@ class Lines:
 
     def end_sending(self) -> None:
         """Tells the other side that nothing more will come; what was sent still arrives."""
-        try:
+        with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def close(self) -> None:
         """Ends the connection."""

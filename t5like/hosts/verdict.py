@@ -30,9 +30,7 @@ class HostRecord:
     is_connected: bool = True
 
 
-def find_lost(
-    records: Sequence[HostRecord], now: float, *, timeout_seconds: float
-) -> tuple[int, str] | None:
+def find_lost(records: Sequence[HostRecord], now: float, *, timeout_seconds: float) -> tuple[int, str] | None:
     """Returns which host is lost and what happened to it, None while all are well.
 
     A host is lost when it is gone; when it has said nothing for the timeout; or when it has begun nothing new for the
