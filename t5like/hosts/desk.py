@@ -68,7 +68,7 @@ class Desk:
         deadline = time.monotonic() + self._join_seconds
         with selectors.DefaultSelector() as selector, self._server:
             selector.register(self._server, selectors.EVENT_READ)
-            next_beat = 0.0
+            next_beat, turned = 0.0, time.monotonic()
             while not self._is_over():
                 for key, _ in selector.select(BEAT_SECONDS / 5):
                     if key.fileobj is self._server:
@@ -77,9 +77,11 @@ class Desk:
                         selector.register(connection, selectors.EVENT_READ)
                     else:
                         self._hear(key.fileobj, selector)  # type: ignore[arg-type]
-                self._judge(deadline)
-                if time.monotonic() >= next_beat:
-                    next_beat = time.monotonic() + BEAT_SECONDS
+                before, now = turned, time.monotonic()
+                turned = now
+                self._judge(now, deadline, stood_still_seconds=now - before)
+                if now >= next_beat:
+                    next_beat = now + BEAT_SECONDS
                     self._tell(kind="beat")
             self._part(selector)
 
@@ -150,22 +152,24 @@ class Desk:
         self._has_started = True
         self._tell(kind="start", names=names, coordinator=f"{address}:{port}")
 
-    def _judge(self, deadline: float) -> None:
+    def _judge(self, now: float, deadline: float, *, stood_still_seconds: float) -> None:
         if self._verdict is not None:
             return
         if self._has_started:
             records = [self._records[host] for host in range(self._hosts.num_hosts)]
-            lost = find_lost(records, time.monotonic(), timeout_seconds=self._timeout_seconds)
+            lost = find_lost(records, now, timeout_seconds=self._timeout_seconds)
+            if stood_still_seconds > self._timeout_seconds:  # others have waited for us, not we for them
+                lost = 0, f"stood still for {stood_still_seconds:.0f} s"
             if lost is not None:
                 called = self._hosts.called(lost[0], records[lost[0]].name)
-                self._verdict = {"kind": "lost", "sentence": f"{called} {lost[1]}"}
+                self._verdict = {"kind": "lost", "host": lost[0], "sentence": f"{called} {lost[1]}"}
             return
         gone = [host for host, record in self._records.items() if not record.is_connected]
         missing = [host for host in range(self._hosts.num_hosts) if host not in self._records]
         if gone:
             called = self._hosts.called(gone[0], self._records[gone[0]].name)
             self._verdict = {"kind": "lost", "sentence": f"{called} is gone: its connection has closed"}
-        elif time.monotonic() > deadline:
+        elif now > deadline:
             called = ", ".join(map(self._hosts.called, missing))
             verb = "has" if len(missing) == 1 else "have"
             self._verdict = {
@@ -179,7 +183,8 @@ class Desk:
         deadline = time.monotonic() + _PARTING_SECONDS
         for connection in self._connections:
             connection.end_sending()
-        while self._connections and time.monotonic() < deadline:
+        lost = (self._verdict or {}).get("host")
+        while set(self._connections.values()) - {lost} and time.monotonic() < deadline:
             for key, _ in selector.select(BEAT_SECONDS / 5):
                 if key.fileobj is self._server:
                     self._server.accept()[0].close()

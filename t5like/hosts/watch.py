@@ -150,7 +150,8 @@ class _Watcher:
         with selectors.DefaultSelector() as selector, _signals_to(self._process) as interrupts:
             selector.register(self._desk, selectors.EVENT_READ)
             selector.register(self._pipe, selectors.EVENT_READ)
-            next_beat, heard = 0.0, time.monotonic()
+            next_beat = 0.0
+            turned = heard = time.monotonic()
             while (code := self._process.poll()) is None:
                 for key, _ in selector.select(BEAT_SECONDS / 5):
                     if key.fileobj is self._desk:
@@ -158,7 +159,10 @@ class _Watcher:
                         self._hear_desk()
                     elif not self._hear_process():
                         selector.unregister(self._pipe)
-                now = time.monotonic()
+                before, now = turned, time.monotonic()
+                turned = now
+                if now - before > self._timeout_seconds:
+                    raise self._lost(self._hosts.host, f"stood still for {now - before:.0f} s")
                 if now - heard > self._timeout_seconds:
                     raise self._lost(0, f"has not been heard of for {self._timeout_seconds:g} s")
                 if now >= next_beat:
