@@ -27,7 +27,8 @@ class Membership(NamedTuple):
     bind_address: str  # where host 0 listens; "": everywhere
     local_device: int | None
     timeout_seconds: float
-    pipe: int  # file descriptor
+    pipe: int  # file descriptor, as the next
+    noise: int
 
     @property
     def num_hosts(self) -> int:
@@ -51,12 +52,13 @@ class Member:
     """This process's part in the run: a thread gives the watcher a sign of life, and how far training is."""
 
     def __init__(self, membership: Membership) -> None:
-        """Begins to tell, and keeps standard output for what Python prints on the first host."""
+        """Begins to tell, and keeps output and errors for what Python prints."""
         self.membership = membership
         self._mark = 0
         self._lock = threading.Lock()
         os.set_inheritable(membership.pipe, False)
         _keep_output_clean(is_first=membership.host == 0)
+        _keep_errors_clean(membership.noise)
         threading.Thread(target=self._beat, name="t5like-beat", daemon=True).start()
 
     def mark(self) -> None:
@@ -101,6 +103,13 @@ def _keep_output_clean(*, is_first: bool) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     sys.stdout = os.fdopen(output if is_first else nothing, "w", buffering=1)
+
+
+def _keep_errors_clean(noise: int) -> None:
+    """Lets Python alone write to standard error; what else does is heard by the watcher, who decides."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    os.dup2(noise, 2)
+    os.close(noise)
 
 
 _MEMBER: list[Member] = []

@@ -4,9 +4,10 @@ import dataclasses
 import signal
 from collections.abc import Sequence
 
-# A host that fails by itself, by a file it lacks as others may lack it, leaves the others so long to say the same.
+# A host that fails by itself, by a file it lacks as others may lack it, leaves the others so long to say the same. So
+# does one that is aborted, as JAX does when the first host's process is gone.
 GRACE_SECONDS = 5.0
-_INTERRUPTED = 130
+_INTERRUPTED, _ABORTED = 130, -signal.SIGABRT
 
 
 @dataclasses.dataclass
@@ -37,17 +38,19 @@ def find_lost(records: Sequence[HostRecord], now: float, *, timeout_seconds: flo
     timeout and others, which have begun more, wait for it. So nobody is blamed while all compile or evaluate.
     """
     running = [(host, record) for host, record in enumerate(records) if record.exit_code is None]
-    if not running:
-        return None
     for host, record in enumerate(records):
-        if record.exit_code is not None and record.exit_code < 0:
+        if record.exit_code is not None and record.exit_code < 0 and record.exit_code != _ABORTED:
             return host, f"was ended by {signal.Signals(-record.exit_code).name}"
         if record.exit_code is None and not record.is_connected:
             return host, "is gone: its connection has closed"
+    if not running:
+        return None
     for host, record in enumerate(records):
         if record.exit_code and now - record.ended > GRACE_SECONDS:
             if record.exit_code == _INTERRUPTED:
                 return host, "was interrupted"
+            if record.exit_code == _ABORTED:
+                return host, "was ended by SIGABRT"
             return host, f"ended with an error ({record.why or f'exit code {record.exit_code}'})"
     for host, record in running:
         if now - record.heard > timeout_seconds:
@@ -56,6 +59,8 @@ def find_lost(records: Sequence[HostRecord], now: float, *, timeout_seconds: flo
             return host, f"has stood still for {timeout_seconds:g} s"
     furthest = max(record.mark for record in records)
     host, last = min(running, key=lambda numbered: numbered[1].mark)
-    if last.mark < furthest and now - last.moved > timeout_seconds:
+    # One that gives no sign of life is soon lost for that, which says more.
+    is_alive = max(now - last.heard, last.quiet_seconds) < timeout_seconds / 2
+    if is_alive and last.mark < furthest and now - last.moved > timeout_seconds:
         return host, f"has not made a step for {timeout_seconds:g} s, and the others wait for it"
     return None

@@ -17,6 +17,8 @@ from t5like.hosts.desk import BEAT_SECONDS, Desk, bind_address, split_address
 from t5like.hosts.find import Hosts, whole_number
 from t5like.hosts.lines import Lines
 from t5like.hosts.member import MEMBER, Membership
+from t5like.hosts.noise import Noise
+from t5like.hosts.verdict import GRACE_SECONDS
 
 JOIN_SECONDS, TIMEOUT_SECONDS = "T5LIKE_JOIN_SECONDS", "T5LIKE_HOST_TIMEOUT_SECONDS"
 _DEFAULTS = {JOIN_SECONDS: "300", TIMEOUT_SECONDS: "300"}
@@ -110,6 +112,7 @@ class _Watcher:
         """Starts the training process: this process's own command line again, told what it is part of."""
         self._hosts, self._desk, self._timeout_seconds = hosts, desk, timeout_seconds
         self._names = start["names"]
+        self._noise = Noise()
         self._pipe, pipe = os.pipe()
         membership = Membership(
             host=hosts.host,
@@ -119,14 +122,16 @@ class _Watcher:
             local_device=hosts.local_device,
             timeout_seconds=timeout_seconds,
             pipe=pipe,
+            noise=self._noise.write_end,
         )
         self._process = subprocess.Popen(
             [sys.executable, *sys.orig_argv[1:]],
             env={**environment, MEMBER: membership.to_text()},
-            pass_fds=(pipe,),
+            pass_fds=(pipe, self._noise.write_end),
             process_group=0,  # Ctrl-C comes to the watcher, which hands it on
         )
         os.close(pipe)
+        os.close(self._noise.write_end)
         os.set_blocking(self._pipe, False)
         self._unread = b""
         self._mark, self._why, self._last_sign = 0, "", time.monotonic()
@@ -139,6 +144,7 @@ class _Watcher:
             self._process.kill()
         self._process.wait()
         os.close(self._pipe)
+        self._noise.close()
 
     def run(self) -> int:
         """Returns the exit code of the training process.
@@ -150,6 +156,7 @@ class _Watcher:
         with selectors.DefaultSelector() as selector, _signals_to(self._process) as interrupts:
             selector.register(self._desk, selectors.EVENT_READ)
             selector.register(self._pipe, selectors.EVENT_READ)
+            selector.register(self._noise, selectors.EVENT_READ)
             next_beat = 0.0
             turned = heard = time.monotonic()
             while (code := self._process.poll()) is None:
@@ -157,8 +164,9 @@ class _Watcher:
                     if key.fileobj is self._desk:
                         heard = time.monotonic()
                         self._hear_desk()
-                    elif not self._hear_process():
-                        selector.unregister(self._pipe)
+                    elif not (self._noise.take() if key.fileobj is self._noise else self._hear_process()):
+                        selector.unregister(key.fileobj)
+                self._noise.pass_on()
                 before, now = turned, time.monotonic()
                 turned = now
                 if now - before > self._timeout_seconds:
@@ -169,21 +177,38 @@ class _Watcher:
                     next_beat = now + BEAT_SECONDS
                     self._desk.send(kind="beat", mark=self._mark, quiet_seconds=now - self._last_sign)
         self._hear_process()
+        self._noise.take()
         self._desk.send(kind="ended", exit_code=code, why=self._why)
+        if code < 0 and not interrupts:
+            self._await_verdict()
+        self._noise.pass_on(everything=True)
         if code < 0 and interrupts:
             raise KeyboardInterrupt
         if code < 0:
             raise self._lost(self._hosts.host, f"was ended by {signal.Signals(-code).name}")
         return code
 
+    def _await_verdict(self) -> None:
+        """Leaves the desk time to say where it began: JAX ends this process when that of the first host is gone."""
+        deadline = time.monotonic() + 2 * GRACE_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._desk, selectors.EVENT_READ)
+            while time.monotonic() < deadline:
+                if selector.select(BEAT_SECONDS) and self._hear_desk():
+                    return
+
     def _lost(self, host: int, what: str) -> HostLostError:
         return HostLostError(f"{self._hosts.called(host, self._names[host])} {what}; {_GO_ON}")
 
-    def _hear_desk(self) -> None:
+    def _hear_desk(self) -> bool:
+        """Returns whether the desk has nothing more to say, as all have ended."""
         for message in self._desk.receive():
             _heed(message)
+            if message.get("kind") == "done":
+                return True
         if not self._desk.is_open:
             raise self._lost(0, "is gone: its connection has closed")
+        return False
 
     def _hear_process(self) -> bool:
         """Returns whether the training process may say more, having heard what it said."""
