@@ -34,8 +34,8 @@ class HostRecord:
 def find_lost(records: Sequence[HostRecord], now: float, *, timeout_seconds: float) -> tuple[int, str] | None:
     """Returns which host is lost and what happened to it, None while all are well.
 
-    A host is lost when it is gone; when it has said nothing for the timeout; or when it has begun nothing new for the
-    timeout and others, which have begun more, wait for it. So nobody is blamed while all compile or evaluate.
+    A host is lost when it is gone; when it has said nothing for the timeout; or when nobody has begun anything new for
+    the timeout, and it is the one that the others, who have begun more, wait for. So nobody is blamed while all compile.
     """
     running = [(host, record) for host, record in enumerate(records) if record.exit_code is None]
     for host, record in enumerate(records):
@@ -57,10 +57,10 @@ def find_lost(records: Sequence[HostRecord], now: float, *, timeout_seconds: flo
             return host, f"has not been heard of for {timeout_seconds:g} s"
         if record.quiet_seconds > timeout_seconds:
             return host, f"has stood still for {timeout_seconds:g} s"
-    furthest = max(record.mark for record in records)
+    furthest, moved = max(record.mark for record in records), max(record.moved for record in records)
     host, last = min(running, key=lambda numbered: numbered[1].mark)
     # One that gives no sign of life is soon lost for that, which says more.
     is_alive = max(now - last.heard, last.quiet_seconds) < timeout_seconds / 2
-    if is_alive and last.mark < furthest and now - last.moved > timeout_seconds:
+    if is_alive and last.mark < furthest and now - moved > timeout_seconds:
         return host, f"has not made a step for {timeout_seconds:g} s, and the others wait for it"
     return None
