@@ -1,6 +1,7 @@
 """The desk in host 0's watcher: it calls the roll, hears how far everybody is, and gives one verdict to all."""
 
 import ipaddress
+import math
 import selectors
 import socket
 import threading
@@ -56,6 +57,7 @@ class Desk:
         self._records: dict[int, HostRecord] = {}
         self._connections: dict[Lines, int | None] = {}
         self._has_started = False
+        self._stood_still, self._stood_until = 0.0, -math.inf
         self._verdict: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._run, name="t5like-desk", daemon=True)
         self._thread.start()
@@ -77,9 +79,11 @@ class Desk:
                         selector.register(connection, selectors.EVENT_READ)
                     else:
                         self._hear(key.fileobj, selector)  # type: ignore[arg-type]
-                before, now = turned, time.monotonic()
+                now = time.monotonic()
+                if now - turned > self._timeout_seconds / 2:
+                    self._stood_still, self._stood_until = now - turned, now
                 turned = now
-                self._judge(now, deadline, stood_still_seconds=now - before)
+                self._judge(now, deadline)
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
                     self._tell(kind="beat")
@@ -152,14 +156,14 @@ class Desk:
         self._has_started = True
         self._tell(kind="start", names=names, coordinator=f"{address}:{port}")
 
-    def _judge(self, now: float, deadline: float, *, stood_still_seconds: float) -> None:
+    def _judge(self, now: float, deadline: float) -> None:
         if self._verdict is not None:
             return
         if self._has_started:
             records = [self._records[host] for host in range(self._hosts.num_hosts)]
             lost = find_lost(records, now, timeout_seconds=self._timeout_seconds)
-            if stood_still_seconds > self._timeout_seconds:  # others have waited for us, not we for them
-                lost = 0, f"stood still for {stood_still_seconds:.0f} s"
+            if lost is not None and now - self._stood_until < self._timeout_seconds:
+                lost = 0, f"stood still for {self._stood_still:.1f} s"  # and the others have gone for that
             if lost is not None:
                 called = self._hosts.called(lost[0], records[lost[0]].name)
                 self._verdict = {"kind": "lost", "host": lost[0], "sentence": f"{called} {lost[1]}"}
