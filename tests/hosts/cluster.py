@@ -1,5 +1,6 @@
 """Several hosts on this machine: real processes that meet over the loopback, and ways to lose one."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -72,10 +73,8 @@ class Cluster:
                 process.kill()
                 process.wait()
         for child in self._trained:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def _file(self, host: int, what: str) -> Path:
         return self._folder / f"{what}-{host}"

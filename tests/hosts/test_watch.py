@@ -130,7 +130,8 @@ def test_a_host_that_stands_still_is_named_and_learns_of_it_later(lost: int, sta
         (training,) = hosts.children(lost)
         hosts.processes[lost].send_signal(signal.SIGCONT)  # the training process is still stopped
         assert hosts.codes(of=[lost]) == [4]
-        assert f"error: {name} stood still for " in hosts.err(lost)
+        assert f"error: {name} " in hosts.err(lost)
+        assert hosts.err(lost).endswith(GO_ON)
         assert not is_running(training)
 
 
@@ -147,7 +148,7 @@ def test_what_one_host_lacks_is_said_by_all(start: Start) -> None:
     with start("1000", "fail-c") as hosts:
         assert hosts.codes() == [4, 4, 2]
         said = "There is no file c; give one"
-        assert hosts.err(2) == f"error: {said}.\nwarning of a library\n"
+        assert f"error: {said}.\n" in hosts.err(2)
         for host in (0, 1):
             assert hosts.err(host).endswith(f"error: Host 2 of 3 (c) ended with an error ({said}){GO_ON}")
 
