@@ -154,13 +154,16 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         init=init,
         description=f"fine-tuning {config.task}",
     )
-    if not is_first_host():
-        return {}
-    metrics = outcome.last_validation(workdir)
+    return conclude(workdir, evaluations) if is_first_host() else {}
+
+
+def conclude(workdir: Path, evaluations: Sequence[TaskEvaluation]) -> dict[str, Any]:
+    """Writes and prints how a run ends, of each task, and returns it; see `outcome.conclude`."""
+    metrics, num_tasks = outcome.last_validation(workdir), len(evaluations)
     scores = [
-        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=len(tasks))
+        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=num_tasks)
     ]
-    samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
+    samples = [evaluation.samples()[: -(-NUM_SAMPLES // num_tasks)] for evaluation in evaluations]
     return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
 
 

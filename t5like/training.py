@@ -309,21 +309,8 @@ def train(
     if config.audits_examples and is_first_host():
         batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
-        agree(
-            {
-                "config": to_dict(config),
-                "vocabulary": vocabulary.sha256,
-                "training data": data_sha256,
-                "last checkpoint": resume_step,
-            },
-            remedy=f"all hosts need the same command, files and --workdir {workdir}.",
-        )
-        # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
-        if resume_step is not None:  # 1
-            state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
-        else:  # 2, 3
-            params = None if init is None else init.restore(placement.params, seed=config.seed)
-            state = initial_state(placement, optimizer, seed=config.seed, params=params)
+        agree_on_run(config, identity, workdir=workdir, resume_step=resume_step)
+        state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
         earlier_seconds = logged_seconds(workdir, resume_step)
         shared_workdir.create(workdir, config, placement.model.config, vocabulary)
         with (
@@ -351,6 +338,37 @@ def train(
     if is_first_host():
         write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
     return state
+
+
+def agree_on_run(
+    config: TrainingConfig, identity: dict[str, Any], *, workdir: Path, resume_step: int | None
+) -> None:
+    """Raises UserError if hosts are about to run different things."""
+    facts = {
+        "config": to_dict(config),
+        "vocabulary": identity["vocabulary_sha256"],
+        "set of training data": identity["data_sha256"],
+        "newest checkpoint": resume_step,
+    }
+    agree(facts, remedy=f"all need the same command and files, and the same folder as --workdir {workdir}.")
+
+
+def starting_state(
+    config: TrainingConfig,
+    placement: Placement,
+    optimizer: Any,
+    batches: BatchIterator,
+    identity: dict[str, Any],
+    workdir: Path,
+    resume_step: int | None,
+    init: Init | None,
+) -> TrainState:
+    """Returns the state a run starts or goes on from, its batches set to that; see `train`."""
+    # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
+    if resume_step is not None:  # 1
+        return resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
+    params = None if init is None else init.restore(placement.params, seed=config.seed)  # 2, 3
+    return initial_state(placement, optimizer, seed=config.seed, params=params)
 
 
 def resume(
