@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from t5like import workdir as workdirs
@@ -25,6 +26,8 @@ def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Voc
     """
     if is_first_host():
         workdirs.create(workdir, config, model, vocabulary)
+    if jax.process_count() == 1:
+        return
     mark = being_written(workdir / f"hosts-{gather(secrets.token_hex(8))[0]}")
     if is_first_host():
         mark.touch()
