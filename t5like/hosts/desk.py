@@ -37,6 +37,14 @@ def bind_address(address: str) -> str:
         return ""
 
 
+def _listen(address: str, port: int) -> socket.socket:
+    """Returns a socket that listens where other hosts find `address`, at any free port if it is 0."""
+    bound = bind_address(address)
+    if bound == "" and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server((bound, port), family=socket.AF_INET6 if ":" in bound else socket.AF_INET)
+
+
 class Desk:
     """A thread that ends by itself once every host has ended, well or by a verdict."""
 
@@ -49,21 +57,22 @@ class Desk:
         self._hosts, self._join_seconds, self._timeout_seconds = hosts, join_seconds, timeout_seconds
         self._address, port = split_address(hosts.coordinator)
         try:
-            self._server = socket.create_server((bind_address(self._address), port), backlog=hosts.num_hosts)
+            self._server = _listen(self._address, port)
         except OSError as error:
             raise UserError(
                 f"Host 0 cannot listen at {hosts.coordinator} ({error.strerror}); give all hosts another port."
             ) from error
         self._records: dict[int, HostRecord] = {}
         self._connections: dict[Lines, int | None] = {}
-        self._has_started = False
+        self._has_started = self._is_closing = False
         self._stood_still, self._stood_until = 0.0, -math.inf
         self._verdict: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._run, name="t5like-desk", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Waits until every host has heard the end."""
+        """Waits until every host has heard the end; a roll call that is not over ends with that."""
+        self._is_closing = True
         self._thread.join()
 
     def _run(self) -> None:
@@ -149,7 +158,7 @@ class Desk:
         now = time.monotonic()
         for record in self._records.values():
             record.heard = record.moved = now
-        with socket.create_server((bind_address(self._address), 0)) as free:
+        with _listen(self._address, 0) as free:
             port = free.getsockname()[1]
         names = [self._records[host].name for host in range(self._hosts.num_hosts)]
         address = f"[{self._address}]" if ":" in self._address else self._address
@@ -170,7 +179,12 @@ class Desk:
             return
         gone = [host for host, record in self._records.items() if not record.is_connected]
         missing = [host for host in range(self._hosts.num_hosts) if host not in self._records]
-        if gone:
+        if self._is_closing:
+            self._verdict = {
+                "kind": "lost",
+                "sentence": f"{self._hosts.called(0, self._hosts.name)} has ended",
+            }
+        elif gone:
             called = self._hosts.called(gone[0], self._records[gone[0]].name)
             self._verdict = {"kind": "lost", "sentence": f"{called} is gone: its connection has closed"}
         elif now > deadline:

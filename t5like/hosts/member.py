@@ -120,6 +120,7 @@ def become_member(environment: Mapping[str, str]) -> Member | None:
     membership = read_membership(environment)
     if membership is None:
         return None
+    os.environ.pop(MEMBER, None)  # processes that this one starts are no part of it
     _MEMBER.append(Member(membership))
     return _MEMBER[0]
 

@@ -1,5 +1,6 @@
 """A run on several hosts ends on all of them when one is lost, with its name; here training is a loop that prints."""
 
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -81,6 +82,17 @@ def test_the_first_host_that_never_joins_is_named(start: Start) -> None:
             assert error.startswith("error: Host 0 of 3 has not answered at 127.0.0.1:")
             assert error.endswith(GO_ON)
             assert error.count("\n") == 1
+
+
+def test_a_roll_call_can_be_interrupted(start: Start) -> None:
+    with start("3", present=[0, 1], join_seconds=100) as hosts:
+        port = int(environment_of(hosts.processes[0].pid)["T5LIKE_COORDINATOR"].split(":")[1])
+        for _ in hosts.moments():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+        hosts.processes[0].send_signal(signal.SIGINT)
+        assert hosts.codes() == [130, 4]
+        assert hosts.err(1).startswith("error: Host 0 of 3")
 
 
 @pytest.mark.parametrize("lost", [0, 1])
