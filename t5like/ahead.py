@@ -13,8 +13,9 @@ import numpy as np
 from t5like.batch import Features, SpecialTokens
 from t5like.errors import UserError
 from t5like.objectives.base import Objective
+from t5like.placement import Placement, abstract_state
 from t5like.planning.topologies import Topology
-from t5like.training import Placement, TrainingConfig, abstract_state, jit_train_step
+from t5like.training import TrainingConfig, jit_train_step
 
 # What libtpu would ask a TPU machine's metadata server, and that several processes may compile at once.
 _NO_MACHINE = {

@@ -25,6 +25,9 @@ COMMANDS = {
 # tokenize.py would stand in for Python's own where a script beside it is run.
 _FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
 
+# Those that work on several hosts together; each host has its own copy of the others.
+_SPAN_HOSTS = {"pretrain", "finetune", "evaluate"}
+
 
 def usage() -> str:
     """Returns the text of `t5like --help`."""
@@ -38,7 +41,7 @@ def usage() -> str:
             *lines,
             "",
             "`t5like COMMAND CONFIG.py --help` lists every field of a config.",
-            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 130 interrupted.",
+            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 4 a host is lost, 130 interrupted.",
         ]
     )
 
@@ -64,7 +67,7 @@ def dispatch(argv: list[str]) -> None:
 
 def main() -> int:
     """Returns the exit code; the console script's entry."""
-    return run_entry(dispatch)
+    return run_entry(dispatch, spans_hosts=sys.argv[1:2] != [] and sys.argv[1] in _SPAN_HOSTS)
 
 
 if __name__ == "__main__":

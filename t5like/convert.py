@@ -24,6 +24,7 @@ from t5like.interchange import Plan, export_arrays
 from t5like.mesh import MeshShape
 from t5like.models.config import Head
 from t5like.optim.base import require_at_least_zero
+from t5like.placement import place
 from t5like.public_model import (
     DTYPES,
     ExportDtype,
@@ -34,7 +35,6 @@ from t5like.public_model import (
 )
 from t5like.sharding import AxisRules
 from t5like.trained_model import PUBLIC_PREFIX
-from t5like.training import place
 
 COMMAND = "t5like convert"
 

@@ -22,9 +22,9 @@ from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.base import require_positive
+from t5like.placement import Placement, place
 from t5like.sharding import AxisRules, put_batch
 from t5like.trained_model import load_model
-from t5like.training import Placement, place
 
 COMMAND = "t5like generate"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from t5like.batch import Features, without_ids
 from t5like.checkpoint import Checkpoints
+from t5like.distributed import mark
 from t5like.flops import FlopMeter, Work
 from t5like.metrics_log import MetricsLog
 from t5like.progress import Progress
@@ -71,6 +72,7 @@ def fit(
     start = restored = int(state.step)
     reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
     for step in range(start, num_steps + 1):
+        mark()
         is_last = step == num_steps
         # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
         for evaluator in evaluators:  # 1

@@ -29,6 +29,7 @@ from t5like.errors import UserError
 from t5like.flops import training_work
 from t5like.mesh import AXES
 from t5like.models.config import RematPolicy, TransformerConfig
+from t5like.placement import Placement, abstract_state
 from t5like.plan_text import describe, ranking
 from t5like.planning.collectives import Wires
 from t5like.planning.hlo import parse
@@ -36,7 +37,7 @@ from t5like.planning.record import GIB, Memory, Plan, collectives_of
 from t5like.planning.timeline import Timeline
 from t5like.planning.topologies import Topology, find_topology
 from t5like.pretrain import Pretrain
-from t5like.training import Placement, abstract_state, check_lengths, check_stacks, place_to_train
+from t5like.training import check_lengths, check_stacks, place_to_train
 from t5like.whole_files import write_json
 
 COMMAND = "t5like plan"

@@ -13,6 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from t5like.data.lanes import ONLY_HOST, HostShare
+
 MeshAxes = str | tuple[str, ...] | None
 PyTree = Any
 
@@ -148,9 +150,24 @@ def _state_spec(
     return None
 
 
-def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """Returns the batch on the devices, each holding its rows of the global batch this host was given whole."""
-    return {
-        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-        for name, array in batch.items()
-    }
+def put_batch(
+    batch: dict[str, np.ndarray], sharding: NamedSharding, share: HostShare = ONLY_HOST
+) -> dict[str, jax.Array]:
+    """Returns the global batch on the devices, each holding its rows.
+
+    Args:
+      share: which part of the global batch is given: the one with the rows of all devices of this host.
+    """
+
+    def put(array: np.ndarray) -> jax.Array:
+        shape = (len(array) * share.num_hosts, *array.shape[1:])
+        first = len(array) * share.host
+
+        def rows_of(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # only of what has no value everywhere
+            start, stop, _ = index[0].indices(shape[0])
+            return array[(slice(start - first, stop - first), *index[1:])]
+
+        return jax.make_array_from_callback(shape, sharding, rows_of)
+
+    return {name: put(array) for name, array in batch.items()}

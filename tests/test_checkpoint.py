@@ -23,9 +23,9 @@ from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant
+from t5like.placement import Placement, abstract_state, place
 from t5like.sharding import AxisRules
 from t5like.train_step import TrainState
-from t5like.training import Placement, abstract_state, place
 
 MODEL = TransformerConfig(
     embed_dim=16,

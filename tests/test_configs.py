@@ -17,8 +17,9 @@ from t5like.data.byte_vocabulary import ByteVocabulary
 from t5like.finetune import Finetune
 from t5like.models.config import TransformerConfig
 from t5like.optim.base import Optimizer
+from t5like.placement import abstract_state, place
 from t5like.pretrain import Pretrain
-from t5like.training import TrainingConfig, abstract_state, jit_train_step, place
+from t5like.training import TrainingConfig, jit_train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))

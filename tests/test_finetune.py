@@ -24,12 +24,12 @@ from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
 from t5like.outcome import last_validation
+from t5like.placement import place
 from t5like.public_model import save_public_model
 from t5like.sharding import AxisRules
 from t5like.task_evaluation import TASK_SCORE
 from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
-from t5like.training import place
 from t5like.workdir import load_workdir
 from tests.tiny_models import ours, vocabulary_of
 

@@ -18,7 +18,10 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files")),
+    (
+        "ground",
+        ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/"),
+    ),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
@@ -30,15 +33,16 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: files of named tensors", ("weights/",)),
     ("host, no jax: chips", ("chips",)),
     ("host, no jax: what a compiled program costs", ("planning/", "plan_text")),
-    ("devices", ("mesh", "sharding", "losses", "chunked_loss", "kernels/")),
+    ("devices", ("mesh", "sharding", "distributed", "losses", "chunked_loss", "kernels/")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "flops", "generation", "interchange")),
-    ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
+    ("the workdir", ("workdir", "shared_workdir", "outcome", "public_model", "trained_model")),
     (
         "the loop",
         (
-            *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training"),
+            *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "placement"),
+            "training",
             *("suite_config", "ahead"),
         ),
     ),

@@ -16,9 +16,10 @@ from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
+from t5like.placement import abstract_state, place
 from t5like.sharding import AxisRules, MeshShape, param_axes
 from t5like.train_step import TrainState, train_step
-from t5like.training import TrainingConfig, abstract_state, jit_train_step, place
+from t5like.training import TrainingConfig, jit_train_step
 
 NUM_ROWS, LENGTH, VOCAB = 64, 24, 176
 MODEL = TransformerConfig(

@@ -21,6 +21,7 @@ from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
+from t5like.placement import abstract_state, initial_state, place
 from t5like.sharding import (
     AxisRules,
     batch_sharding,
@@ -30,7 +31,7 @@ from t5like.sharding import (
     put_batch,
 )
 from t5like.train_step import TrainState, train_step
-from t5like.training import TrainingConfig, abstract_state, initial_state, jit_train_step, place
+from t5like.training import TrainingConfig, jit_train_step
 
 NUM_ROWS = 16
 MODEL = TransformerConfig(

@@ -20,8 +20,8 @@ from t5like.models.config import TransformerConfig
 from t5like.models.masks import prefix_mask
 from t5like.models.stacks import unstack_layers
 from t5like.models.transformer import Transformer, init_params
+from t5like.placement import place
 from t5like.sharding import AxisRules, put_batch
-from t5like.training import place
 from tests.tiny_models import MODELS, arrays_of, batch_of, is_real, load, ours
 
 FAMILIES = ["umt5", "bert", "roberta", "gpt2", "bart-scaled"]
