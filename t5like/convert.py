@@ -21,8 +21,10 @@ from t5like.data.vocabulary import find_vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.interchange import Plan, export_arrays
+from t5like.mesh import MeshShape
 from t5like.models.config import Head
 from t5like.optim.base import require_at_least_zero
+from t5like.placement import place
 from t5like.public_model import (
     DTYPES,
     ExportDtype,
@@ -31,9 +33,8 @@ from t5like.public_model import (
     load_public_model,
     save_public_model,
 )
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.trained_model import PUBLIC_PREFIX
-from t5like.training import place
 
 COMMAND = "t5like convert"
 

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from t5like.allocator import computes_on_cpu, keep_freed_memory
 from t5like.compilation_cache import keep_compiled_programs
 from t5like.errors import UserError
+from t5like.hosts.find import find_hosts
+from t5like.hosts.member import become_member
+from t5like.hosts.watch import watch
+
+_PRINTS_ONLY = {"-h", "--help", "--print_config"}
 
 _NO_ROOM = "make room there, or write to another disk"
 _NOT_ALLOWED = "give a place that may be written to"
@@ -27,17 +32,50 @@ _REMEDIES = {
 }
 
 
-def run_entry(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
+def run_entry(
+    main: Callable[[list[str]], None], argv: list[str] | None = None, *, spans_hosts: bool = False
+) -> int:
     """Runs an entry point and returns the process's exit code: 0, that of a UserError, or 130 after Ctrl-C.
 
     141, as for any command, where the reader of our output has gone: `t5like pretrain CONFIG.py --help | head`.
+
+    Args:
+      spans_hosts: whether the entry point may run on several hosts, where the environment says that there are; see
+        `t5like.hosts`.
     """
+    argv = sys.argv[1:] if argv is None else argv
     if computes_on_cpu():
         keep_freed_memory()
     keep_compiled_programs()
+    if not spans_hosts or _PRINTS_ONLY & set(argv):
+        return _run(lambda: main(argv))
+    member = become_member(os.environ)
+    if member is not None:
+        return member.run(lambda: _run(lambda: main(argv), when_it_fails=member.hold_back))
+    return _run(lambda: _watch_or(lambda: main(argv)))
+
+
+def _watch_or(run: Callable[[], int | None]) -> int | None:
+    """Returns what `run` gives, or on one of several hosts the exit code of the process that runs it there."""
+    hosts = find_hosts(os.environ)
+    return run() if hosts is None else watch(hosts, os.environ)
+
+
+def _run(run: Callable[[], int | None], when_it_fails: Callable[[BaseException], None] | None = None) -> int:
+    """Returns the exit code of what is run, having said in one line what went wrong, if that is for the user to mend.
+
+    Args:
+      run: gives an exit code; None is 0.
+      when_it_fails: called first with what was raised.
+    """
     try:
-        main(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        try:
+            code = run()
+            sys.stdout.flush()
+        except Exception as error:
+            if when_it_fails is not None:
+                when_it_fails(error)
+            raise
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -65,7 +103,7 @@ def run_entry(main: Callable[[list[str]], None], argv: list[str] | None = None) 
             file=sys.stderr,
         )
         return UserError.exit_code
-    return 0
+    return code or 0
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -26,3 +26,9 @@ class DamagedRecordError(DamagedDataError):
     """A record is not what it should be, and those that follow it can be read."""
 
     what_is_lost = "that record"
+
+
+class HostLostError(UserError):
+    """A host of the run has not joined, is gone, or does nothing any more; the message names it."""
+
+    exit_code = 4

@@ -15,19 +15,21 @@ from t5like import outcome
 from t5like import workdir as workdirs
 from t5like.config import CommandLine, parse_command_line, to_json
 from t5like.data.splits import open_splits
+from t5like.distributed import is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, unigram_score
 from t5like.finetune import Finetune, tasks_of
+from t5like.mesh import MeshShape
 from t5like.optim.base import require_positive
+from t5like.placement import Placement, place
 from t5like.pretrain import Pretrain, read_text
 from t5like.samples import pretraining_samples
 from t5like.scores import Sample, Score
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation
 from t5like.task_forms import Answering, Batching, task_form
 from t5like.trained_model import Init, load_model
-from t5like.training import Placement, place
 
 COMMAND = "t5like evaluate"
 
@@ -80,6 +82,7 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to measure.")
     if options.workdir is not None:
         outcome.check_folder(options.workdir)
+    join_hosts()
     init = load_model(config.init)
     trained_as = workdirs.load_config(init.workdir) if isinstance(init, workdirs.TrainedModel) else None
     placement = place(init.config, config.mesh, config.rules, batch_size=config.batch_size)
@@ -89,7 +92,7 @@ def evaluate(config: Evaluate, options: CommandLine) -> list[Score]:
         else:
             scores, samples = measure_text(config, init, trained_as, placement)
     outcome.print_scores(scores)
-    if options.workdir is not None:
+    if options.workdir is not None and is_first_host():
         outcome.write_outcome(options.workdir, init.step, scores, samples)
     return scores
 
@@ -147,4 +150,4 @@ def measure_text(
 if __name__ == "__main__":
     from t5like import evaluate as this_module  # so that configs name t5like.evaluate, not __main__
 
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(this_module.main, spans_hosts=True))

@@ -18,6 +18,7 @@ from t5like.data.lanes import Packing
 from t5like.data.mixture import proportional_shares
 from t5like.data.pipeline import finetuning_batches
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.loop import BatchIterator, Evaluator
@@ -31,7 +32,7 @@ from t5like.task_forms import Answering, Batching, TaskForm, load_for_task, task
 from t5like.tasks import TASKS, find_task
 from t5like.tasks.base import Example, Task
 from t5like.tasks.tables import LabelKind, TableColumns
-from t5like.training import TrainingConfig, check_lengths, place, train
+from t5like.training import TrainingConfig, check_lengths, place_to_train, train
 from t5like.trimming import ShrunkBatches, packed, trimmed
 
 COMMAND = "t5like finetune"
@@ -101,6 +102,9 @@ def main(argv: list[str]) -> None:
 def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     """Fine-tunes or resumes the run of a workdir; returns its evaluation as written to evaluation.json.
 
+    Of several hosts the first alone writes it; the others return nothing in it. Each makes whole batches, so that all
+    cut off the same padding.
+
     Raises:
       UserError: for input that cannot work; nothing has been written then.
     """
@@ -108,6 +112,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         raise UserError(f"{COMMAND} needs --task, such as --task glue/sst2.")
     if config.init is None:
         raise UserError(f"{COMMAND} needs --init, the workdir of the run to start from.")
+    join_hosts()
     tasks = tasks_of(config)
     data_dir = Path(config.data_dir) if config.data_dir else None
     resume_step = workdirs.find_resume_step(workdir, config)
@@ -124,7 +129,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         model, vocabulary = workdirs.load_description(workdir)
     forms = forms_of(config, tasks, model, vocabulary)
     check_lengths(model, COMMAND, **forms[0].lengths)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place_to_train(config, model)
     batching = Batching(config.batch_size, placement.batch, config.trims_batches)
     evaluations = [
         TaskEvaluation(task, own, form.answerer(placement.model, own, batching))
@@ -149,11 +154,16 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
         init=init,
         description=f"fine-tuning {config.task}",
     )
-    metrics = outcome.last_validation(workdir)
+    return conclude(workdir, evaluations) if is_first_host() else {}
+
+
+def conclude(workdir: Path, evaluations: Sequence[TaskEvaluation]) -> dict[str, Any]:
+    """Writes and prints how a run ends, of each task, and returns it; see `outcome.conclude`."""
+    metrics, num_tasks = outcome.last_validation(workdir), len(evaluations)
     scores = [
-        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=len(tasks))
+        score for evaluation in evaluations for score in evaluation.scores(metrics, num_tasks=num_tasks)
     ]
-    samples = [evaluation.samples()[: -(-NUM_SAMPLES // len(tasks))] for evaluation in evaluations]
+    samples = [evaluation.samples()[: -(-NUM_SAMPLES // num_tasks)] for evaluation in evaluations]
     return outcome.conclude(workdir, scores, [sample for own in samples for sample in own])
 
 
@@ -218,4 +228,4 @@ def digest_of(tasks: Sequence[Task], examples: Sequence[Sequence[Example]]) -> s
 if __name__ == "__main__":
     from t5like import finetune as this_module  # so that configs name t5like.finetune, not __main__
 
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(this_module.main, spans_hosts=True))

@@ -18,12 +18,13 @@ from t5like.decoding.options import BeamSearch, Decoding, Greedy, Sampling
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.generation import Writer, bucket_length, prompt_rows
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.base import require_positive
-from t5like.sharding import AxisRules, MeshShape, put_batch
+from t5like.placement import Placement, place
+from t5like.sharding import AxisRules, put_batch
 from t5like.trained_model import load_model
-from t5like.training import Placement, place
 
 COMMAND = "t5like generate"
 

@@ -221,7 +221,8 @@ def import_params(
         for layer, part in _parts(path, array):
             tensor, name = plan.sources[layer]
             part[...] = our_part(tensor, layer[0], read(name), part.shape[-1])
-        return jax.device_put(array, leaf.sharding)
+        # Every host reads the whole array, and keeps what its devices hold.
+        return jax.make_array_from_callback(array.shape, leaf.sharding, array.__getitem__)
 
     leaves, structure = jax.tree.flatten(abstract_params)
     paths = [path for path, _ in flatten(abstract_params)]

@@ -9,11 +9,14 @@ import numpy as np
 
 from t5like.batch import Features, without_ids
 from t5like.checkpoint import Checkpoints
+from t5like.distributed import mark
+from t5like.flops import FlopMeter, Work
 from t5like.metrics_log import MetricsLog
 from t5like.progress import Progress
 from t5like.train_step import TrainState
 
 Metrics = Mapping[str, float]
+_TOKENS = ("encoder_tokens", "decoder_tokens")  # a model of one stack has but one of them
 
 
 class BatchIterator(Protocol):
@@ -37,6 +40,7 @@ class Update(NamedTuple):
 
     step: int  # of the state it makes
     metrics: dict[str, jax.Array]
+    work: Work
     input_wait_seconds: float
 
 
@@ -46,6 +50,7 @@ def fit(
     *,
     step_function: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]],
     put_batch: Callable[[Features], dict[str, jax.Array]],
+    meter: FlopMeter,
     num_steps: int,
     evaluators: tuple[Evaluator, ...],
     checkpoints: Checkpoints,
@@ -65,8 +70,9 @@ def fit(
       5. report update n-1, whose metrics are ready by now, while step n computes
     """
     start = restored = int(state.step)
-    reporter = Reporter(log, progress, log_every_steps, num_steps)
+    reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
     for step in range(start, num_steps + 1):
+        mark()
         is_last = step == num_steps
         # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
         for evaluator in evaluators:  # 1
@@ -93,7 +99,7 @@ def fit(
             reporter.restart_clock()
             input_wait_seconds = 0.0
         reporter.report()  # 5
-        reporter.add(Update(step + 1, metrics_of_step, input_wait_seconds))
+        reporter.add(Update(step + 1, metrics_of_step, meter.work(arrays), input_wait_seconds))
     checkpoints.wait()
     return state
 
@@ -101,8 +107,15 @@ def fit(
 class Reporter:
     """Reads the metrics of dispatched updates and writes the rows that are due."""
 
-    def __init__(self, log: MetricsLog, progress: Progress, log_every_steps: int, num_steps: int):
-        self._log, self._progress = log, progress
+    def __init__(
+        self,
+        log: MetricsLog,
+        progress: Progress,
+        meter: FlopMeter,
+        log_every_steps: int,
+        num_steps: int,
+    ):
+        self._log, self._progress, self._meter = log, progress, meter
         self._log_every_steps, self._num_steps = log_every_steps, num_steps
         self._updates: list[Update] = []
         self.restart_clock()
@@ -125,8 +138,10 @@ class Reporter:
             return
         row = {name: float(value) for name, value in jax.device_get(newest.metrics).items()}
         seconds = time.perf_counter() - self._clock
-        tokens = np.sum(jax.device_get([update.metrics["real_tokens"] for update in self._updates]))
-        row["tokens_per_second"] = float(tokens) / seconds
+        counts = jax.device_get([[u.metrics.get(name, 0.0) for name in _TOKENS] for u in self._updates])
+        row["tokens_per_second"] = float(np.sum(counts)) / seconds
+        done = [(u.work, float(i), float(t)) for u, (i, t) in zip(self._updates, counts, strict=True)]
+        row |= self._meter.rates(done, seconds)
         row["step_seconds"] = seconds / len(self._updates)
         row["input_wait_seconds"] = sum(u.input_wait_seconds for u in self._updates) / len(self._updates)
         row["input_wait_percent"] = 100 * row["input_wait_seconds"] / max(row["step_seconds"], 1e-9)

@@ -163,22 +163,37 @@ def _cross_entropy(
     return _cross_entropy_forward(logits, targets, label_smoothing)[0]
 
 
-def _smoothed(label_smoothing: float, vocab: int) -> tuple[float, float]:
+def smoothed(label_smoothing: float, vocab: int) -> tuple[float, float]:
     """Returns the target probability of the target's own id and of every other."""
     return 1.0 - label_smoothing, label_smoothing / (vocab - 1)
+
+
+def cross_entropy_of(
+    log_z: jax.Array,
+    target_logit: jax.Array,
+    sum_of_logits: jax.Array | None,
+    vocab: int,
+    label_smoothing: float,
+) -> jax.Array:
+    """Returns the cross-entropy of each token from what it depends on of its logits, all [...] float32.
+
+    Args:
+      sum_of_logits: read only where there is label smoothing.
+    """
+    if not label_smoothing:
+        return log_z - target_logit
+    assert sum_of_logits is not None
+    on, off = smoothed(label_smoothing, vocab)
+    entropy = -(on * jnp.log(on) + (vocab - 1) * off * jnp.log(off))
+    return log_z - on * target_logit - off * (sum_of_logits - target_logit) - entropy
 
 
 def _cross_entropy_forward(logits: jax.Array, targets: jax.Array, label_smoothing: float):  # type: ignore[no-untyped-def]
     largest = jnp.max(logits, axis=-1)
     log_z = largest + jnp.log(jnp.sum(jnp.exp(logits - largest[..., None]), axis=-1))
     target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    cross_entropy = log_z - target_logit
-    if label_smoothing:
-        vocab = logits.shape[-1]
-        on, off = _smoothed(label_smoothing, vocab)
-        entropy = -(on * jnp.log(on) + (vocab - 1) * off * jnp.log(off))
-        others = jnp.sum(logits, axis=-1) - target_logit
-        cross_entropy = log_z - on * target_logit - off * others - entropy
+    sum_of_logits = jnp.sum(logits, axis=-1) if label_smoothing else None
+    cross_entropy = cross_entropy_of(log_z, target_logit, sum_of_logits, logits.shape[-1], label_smoothing)
     outputs = (cross_entropy, log_z, (target_logit >= largest).astype(jnp.float32))
     return outputs, (logits, targets, log_z)
 
@@ -188,7 +203,7 @@ def _cross_entropy_backward(label_smoothing: float, residuals, gradients):  # ty
     # everywhere. This is one pass: softmax times a scale, less the target distribution.
     logits, targets, log_z = residuals
     of_cross_entropy, of_log_z, _ = gradients
-    on, off = _smoothed(label_smoothing, logits.shape[-1])
+    on, off = smoothed(label_smoothing, logits.shape[-1])
     softmax = jnp.exp(logits - log_z[..., None])
     is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
     target_probability = jnp.where(is_target, on, off)

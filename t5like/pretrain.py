@@ -33,6 +33,7 @@ from t5like.data.sources.base import Source
 from t5like.data.splits import TextSplits, open_splits
 from t5like.data.token_store import open_store
 from t5like.data.vocabulary import Vocabulary, find_vocabulary
+from t5like.distributed import host_share, is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
 from t5like.evaluation import held_out_loss, ngram_score, unigram_score
@@ -44,7 +45,7 @@ from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
 from t5like.scores import Score
 from t5like.trained_model import Init, load_model
-from t5like.training import TrainingConfig, check_lengths, check_stacks, place, train
+from t5like.training import TrainingConfig, check_lengths, check_stacks, place_to_train, train
 
 COMMAND = "t5like pretrain"
 
@@ -55,7 +56,7 @@ MAX_NGRAM_TOKENS = 2_000_000
 MAY_DIFFER_FROM_INIT = (
     "unrolls_scan",
     *("dropout_rate", "dropout_spots", "shares_dropout", "init_stddev"),
-    *("compute_dtype", "attention", "remat"),
+    *("compute_dtype", "attention", "remat", "remat_names"),
 )
 
 
@@ -112,9 +113,12 @@ def main(argv: list[str]) -> None:
 def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     """Trains or resumes the run of a workdir; returns its evaluation as written to evaluation.json.
 
+    Of several hosts the first alone writes it; the others return nothing in it.
+
     Raises:
       UserError: for input that cannot work; nothing has been written then.
     """
+    join_hosts()
     resume_step = workdirs.find_resume_step(workdir, config)
     init = load_model(config.init) if config.init and resume_step is None else None
     text = read_text(config)
@@ -126,9 +130,11 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
     check_stacks(model, config.objective, COMMAND)
     check_lengths(model, COMMAND, **config.objective.lengths)
     config.objective.check(vocabulary)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    placement = place_to_train(config, model)
 
-    batches = training_batches(config, text, vocabulary)
+    # What is written down of a batch is written by one host, which makes all its rows.
+    share = ONLY_HOST if config.audits_examples else host_share(placement.batch, config.batch_size)
+    batches = training_batches(config, text, vocabulary, share)
     rows = text.held_out_rows(
         config.objective,
         vocabulary,
@@ -148,10 +154,13 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         evaluators=(Evaluator(config.eval_every_steps, evaluate),),
         init=init,
         description="pretraining",
+        share=share,
     )
     samples = pretraining_samples(
         placement.model, state.params, rows, vocabulary=vocabulary, sharding=placement.batch
     )
+    if not is_first_host():
+        return {}
     scores = final_scores(config, text, vocabulary, outcome.last_validation(workdir), rows)
     return outcome.conclude(workdir, scores, samples)
 
@@ -286,4 +295,4 @@ def resolve_model(model: TransformerConfig, vocabulary: Vocabulary, init: Init |
 if __name__ == "__main__":
     from t5like import pretrain as this_module  # so that configs name t5like.pretrain, not __main__
 
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(this_module.main, spans_hosts=True))

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from t5like.batch import Features, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import fetch
 from t5like.generation import Writer, prompt_rows
 from t5like.models.transformer import Transformer
 from t5like.scores import Sample
@@ -63,7 +64,7 @@ def _filled(
     logits = jax.jit(lambda p, b: model.apply({"params": p}, b))(
         params, put_batch(without_ids(batch), sharding)
     )
-    likeliest = np.asarray(jax.device_get(logits))[..., : vocabulary.num_tokens].argmax(axis=-1)
+    likeliest = np.asarray(fetch(logits))[..., : vocabulary.num_tokens].argmax(axis=-1)
     samples = []
     for row, guesses in zip(rows, likeliest, strict=False):
         is_real, is_asked = row["encoder_segment_ids"] > 0, row["encoder_loss_weights"] > 0
@@ -100,7 +101,7 @@ def _continued(
         num_tokens=vocabulary.num_tokens,
         max_length=length - -(-length // 2),
     )
-    answers = jax.device_get(writer(writer.prepare(params), put_batch(batch, sharding)).tokens)[:, 0]
+    answers = fetch(writer(writer.prepare(params), put_batch(batch, sharding)).tokens)[:, 0]
     return [
         Sample(
             inputs=vocabulary.decode_all(prompt),

@@ -11,54 +11,20 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t5like.errors import UserError
+from t5like.data.lanes import ONLY_HOST, HostShare
 
 MeshAxes = str | tuple[str, ...] | None
 PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeshShape:
-    """How many ways the devices are split along each mesh axis."""
-
-    data: int = -1
-    """Copies of the model, each on its share of the batch; -1 takes all devices the other axes leave."""
-    fsdp: int = 1
-    """Ways the parameters and the optimizer are split, the batch with them."""
-    tensor: int = 1
-    """Ways heads, MLP and vocabulary are split."""
-
-    def build(self, devices: list[jax.Device] | None = None) -> Mesh:
-        """Returns the mesh over the given devices, by default all of them.
-
-        Raises:
-          UserError: if the axes do not multiply to the number of devices.
-        """
-        devices = jax.devices() if devices is None else devices
-        model_ways = self.fsdp * self.tensor
-        if self.fsdp < 1 or self.tensor < 1 or (self.data < 1 and self.data != -1):
-            raise UserError(f"Mesh axes must be at least 1 (data may be -1), but got {self}.")
-        data = len(devices) // model_ways if self.data == -1 else self.data
-        if data * model_ways != len(devices):
-            tensor = math.gcd(self.tensor, len(devices))
-            fsdp = math.gcd(self.fsdp, len(devices) // tensor)
-            raise UserError(
-                f"A mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} does not cover {len(devices)} "
-                f"device(s); one near it that does is data={len(devices) // (fsdp * tensor)}, fsdp={fsdp}, "
-                f"tensor={tensor}."
-            )
-        grid = np.asarray(devices).reshape(data, self.fsdp, self.tensor)
-        return Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisRules:
     """Which mesh axis each logical axis is split over; None keeps it whole on every device."""
 
-    batch: MeshAxes = ("data", "fsdp")
-    length: MeshAxes = None
+    batch: MeshAxes = ("slices", "data", "fsdp")
+    length: MeshAxes = "sequence"
     embed: MeshAxes = None  # of activations; `embed` of parameters is split as `fsdp_embed`
     fsdp_embed: MeshAxes = "fsdp"
     mlp: MeshAxes = "tensor"
@@ -91,6 +57,12 @@ class AxisRules:
                 f"the logical axes {names} clash: each mesh axis may split one of them, got {axes}"
             )
         return PartitionSpec(*axes)
+
+    def num_ways(self, name: str, mesh: Mesh) -> int:
+        """Returns over how many parts of a mesh a logical axis is split."""
+        (axes,) = self.spec((name,))
+        names = axes if isinstance(axes, tuple) else () if axes is None else (axes,)
+        return math.prod(mesh.shape[axis] for axis in names)
 
     def constrain(self, x: jax.Array, *names: str | None) -> jax.Array:
         """Returns x, told to the compiler to be split by the rules; x itself where no mesh is set."""
@@ -178,9 +150,24 @@ def _state_spec(
     return None
 
 
-def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """Returns the batch on the devices, each holding its rows of the global batch this host was given whole."""
-    return {
-        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-        for name, array in batch.items()
-    }
+def put_batch(
+    batch: dict[str, np.ndarray], sharding: NamedSharding, share: HostShare = ONLY_HOST
+) -> dict[str, jax.Array]:
+    """Returns the global batch on the devices, each holding its rows.
+
+    Args:
+      share: which part of the global batch is given: the one with the rows of all devices of this host.
+    """
+
+    def put(array: np.ndarray) -> jax.Array:
+        shape = (len(array) * share.num_hosts, *array.shape[1:])
+        first = len(array) * share.host
+
+        def rows_of(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # only of what has no value everywhere
+            start, stop, _ = index[0].indices(shape[0])
+            return array[(slice(start - first, stop - first), *index[1:])]
+
+        return jax.make_array_from_callback(shape, sharding, rows_of)
+
+    return {name: put(array) for name, array in batch.items()}

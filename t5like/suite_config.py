@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from t5like.errors import UserError
+from t5like.mesh import MeshShape
 from t5like.optim.base import require_positive
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.task_forms import Answering
 
 COMMAND = "t5like benchmark"

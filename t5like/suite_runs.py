@@ -25,6 +25,7 @@ from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant, Linear
+from t5like.placement import place
 from t5like.suite_config import COMMAND, Benchmark
 from t5like.suite_plan import Training
 from t5like.suite_results import SeedResult, SplitScores, read_seed_result, split_scores, write_seed_result
@@ -33,7 +34,6 @@ from t5like.task_forms import Batching, TaskForm, load_for_task, task_form
 from t5like.tasks import find_task
 from t5like.tasks.base import Answer, Example, Task
 from t5like.tasks.suites import SuiteTask
-from t5like.training import place
 from t5like.whole_files import write_json
 from t5like.workdir import load_workdir
 

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding
 from t5like.batch import EXAMPLE_IDS, Features, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import fetch
 from t5like.errors import UserError
 from t5like.generation import Writer, label_scores
 from t5like.models.config import TransformerConfig
@@ -234,7 +235,7 @@ class HeadForm:
             (prediction,) = model.apply({"params": params}, batch, method=Transformer.predictions).values()
             return prediction
 
-        return lambda params: answers(batches.each(lambda batch: jax.device_get(predict(params, batch))))
+        return lambda params: answers(batches.each(lambda batch: fetch(predict(params, batch))))
 
 
 def _reordered(read: ReadOutputs, rows: np.ndarray) -> ReadOutputs:
@@ -286,7 +287,7 @@ def answer_writer(
     writer = Writer(model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length)
 
     def answer(prepared: PyTree, batch: dict[str, jax.Array]) -> list[str]:
-        return [vocabulary.decode(ids) for ids in jax.device_get(writer(prepared, batch).tokens)[:, 0]]
+        return [vocabulary.decode(ids) for ids in fetch(writer(prepared, batch).tokens)[:, 0]]
 
     return writer.prepare, answer
 
@@ -307,7 +308,7 @@ def _ranker(
     score_labels = jax.jit(functools.partial(label_scores, model, targets=targets))
 
     def answer_all(params: PyTree) -> list[Answer]:
-        scores = batches.each(lambda batch: jax.device_get(score_labels(params, batch)))
+        scores = batches.each(lambda batch: fetch(score_labels(params, batch)))
         return [int(np.argmax(row)) for row in scores]
 
     return answer_all

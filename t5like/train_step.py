@@ -34,12 +34,17 @@ def train_step(
     learning_rate: Callable[[jax.Array], jax.Array],
     num_microbatches: int = 1,
     loss_normalizing_factor: float | None = None,
+    in_compute_dtype: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Returns the next state and the metrics of this update, scalars float32.
 
     What is minimised is the mean loss of the target tokens or, with `loss_normalizing_factor`, their sum divided by
     that (233,472 for checkpoints of the original T5 code); and beside it, of pairs of texts, the mean loss over pairs; or
     the mean loss of what another head predicts.
+
+    Args:
+      in_compute_dtype: gives what of the parameters the losses are computed with, once for all microbatches. The
+        parameters themselves are the float32 master copy, in which small updates add up.
     """
     # The key is a function of the step alone: a resumed run draws what a straight one would have.
     dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -48,7 +53,7 @@ def train_step(
     if loss_normalizing_factor is not None:
         normalizers[TOKEN] = jnp.asarray(loss_normalizing_factor, jnp.float32)
     gradients, losses = accumulate_gradients(
-        loss_function, state.params, batch, dropout_key, num_microbatches, normalizers
+        loss_function, in_compute_dtype(state.params), batch, dropout_key, num_microbatches, normalizers
     )
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -58,7 +63,7 @@ def train_step(
         "learning_rate": learning_rate(state.step),
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),
-        "real_tokens": real_tokens(batch),
+        **real_tokens(batch),
     }
     if TOKEN in losses:
         metrics["z_loss"] = losses[TOKEN].z_loss / divisor(losses[TOKEN].weight)
@@ -72,11 +77,14 @@ def total_loss(losses: Losses, normalizers: dict[str, jax.Array]) -> jax.Array:
     return sum(means, start=jnp.zeros((), jnp.float32))
 
 
-def real_tokens(batch: Batch) -> jax.Array:
-    """Returns how many tokens of the batch are not padding, inputs and targets together, as float32."""
-    return sum(
-        jnp.sum(ids > 0, dtype=jnp.float32) for name, ids in batch.items() if name.endswith("segment_ids")
-    ) + jnp.zeros((), jnp.float32)
+def real_tokens(batch: Batch) -> dict[str, jax.Array]:
+    """Returns how many tokens of the batch are not padding, scalars float32: of each stack, and in all."""
+    real = {
+        f"{stack}_tokens": jnp.sum(batch[f"{stack}_segment_ids"] > 0, dtype=jnp.float32)
+        for stack in ("encoder", "decoder")
+        if f"{stack}_segment_ids" in batch
+    }
+    return {"real_tokens": sum(real.values(), start=jnp.zeros((), jnp.float32)), **real}
 
 
 def accumulate_gradients(
@@ -87,7 +95,7 @@ def accumulate_gradients(
     num_microbatches: int,
     normalizers: dict[str, jax.Array],
 ) -> tuple[PyTree, Losses]:
-    """Returns the gradients of `total_loss` over the whole batch, and the sums it is made of.
+    """Returns the gradients of `total_loss` over the whole batch, float32, and the sums it is made of.
 
     Microbatch i takes rows i, i + k, i + 2k ... of the batch, so that each device splits the rows it already holds.
 
@@ -101,7 +109,7 @@ def accumulate_gradients(
             return total_loss(losses, normalizers), losses
 
         gradients, losses = jax.grad(total, has_aux=True)(params)
-        return gradients, losses
+        return jax.tree.map(lambda x: x.astype(jnp.float32), gradients), losses
 
     if num_microbatches == 1:
         return gradients_of(batch, dropout_key)
@@ -113,6 +121,6 @@ def accumulate_gradients(
     # [batch, ...] -> [batch / k, k, ...]
     split = jax.tree.map(lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]), batch)
     no_losses = {name: LossSums(*(jnp.zeros((), jnp.float32),) * 4) for name in normalizers}
-    zeros = (jax.tree.map(jnp.zeros_like, params), no_losses)
+    zeros = (jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params), no_losses)
     sums, _ = jax.lax.scan(add_microbatch, zeros, jnp.arange(num_microbatches))
     return sums

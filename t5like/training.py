@@ -6,38 +6,37 @@ import datetime
 import functools
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 import t5like
-from t5like import workdir as workdirs
+from t5like import shared_workdir
 from t5like.checkpoint import Checkpoints
+from t5like.chips import find_chip
+from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE, Audited
+from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.vocabulary import Vocabulary
+from t5like.distributed import SharedBatches, agree, is_first_host
 from t5like.errors import UserError
+from t5like.flops import FlopMeter
 from t5like.loop import BatchIterator, Evaluator, fit
-from t5like.losses import LossSums, summed_losses
-from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
-from t5like.models.attention import way_on
+from t5like.losses import LossSums
+from t5like.mesh import MeshShape
+from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.models.config import TransformerConfig
-from t5like.models.transformer import Transformer, init_params
+from t5like.models.layers import cast_kernels
+from t5like.models.transformer import Transformer
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
-from t5like.progress import Progress
+from t5like.placement import Placement, abstract_state, initial_state, place
 from t5like.sharding import (
     AxisRules,
-    MeshShape,
-    batch_sharding,
-    optimizer_shardings,
-    param_axes,
-    param_shardings,
     put_batch,
 )
 from t5like.train_step import TrainState, train_step
@@ -69,6 +68,8 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     loss_normalizing_factor: float | None = None
     """What the summed loss of the target tokens is divided by; None: their number in the batch."""
+    loss_chunks: int = 1
+    """Parts the logits of a language model are computed in, one after another, to save memory; the loss is the same."""
     log_every_steps: int = 10
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
@@ -79,8 +80,9 @@ class TrainingConfig:
     rules: AxisRules = AxisRules()
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_steps", "batch_size", "num_microbatches", "num_checkpoints_kept")
+        require_positive(self, "num_steps", "batch_size", "num_microbatches", "loss_chunks")
         require_positive(self, "log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        require_positive(self, "num_checkpoints_kept")
         require_at_least_zero(self, "seed", "z_loss", "label_smoothing")
         if self.seed >= 2**32:
             raise UserError(f"seed is {self.seed}; give one below 2**32.")
@@ -138,101 +140,18 @@ def check_lengths(model: TransformerConfig, command: str, **lengths: int) -> Non
             )
 
 
-class Placement(NamedTuple):
-    """A model and how its parameters and batches lie on the devices."""
-
-    model: Transformer
-    mesh: Mesh
-    params: PyTree  # abstract: shape, dtype and sharding of each parameter
-    axes: PyTree  # logical axis names of each parameter
-    batch: NamedSharding
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers the parameters hold."""
-        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.params))
-
-
-def place(
-    config: TransformerConfig, mesh_shape: MeshShape, rules: AxisRules, *, batch_size: int
+def place_to_train(
+    config: TrainingConfig, model: TransformerConfig, *, devices: Sequence[Any] | None = None
 ) -> Placement:
-    """Returns the model laid out over the devices there are; computes nothing.
-
-    Raises:
-      UserError: if the mesh does not fit the devices, the batch or the way attention is computed.
-    """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
-    mesh = mesh_shape.build()
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % ways:
-        raise UserError(
-            f"batch_size {batch_size} cannot be split over {ways} devices (data x fsdp); the nearest that can is "
-            f"{max(ways, round(batch_size / ways) * ways)}."
-        )
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    config = dataclasses.replace(config, unrolls_scan=on_cpu, attention=way_on(config, mesh, rules))
-    model = Transformer(config, rules)
-    try:
-        boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-        axes = param_axes(boxed)
-        params = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            nn.unbox(boxed),
-            param_shardings(axes, mesh, rules),
-        )
-        batch = batch_sharding(mesh, rules)
-    except ValueError as error:
-        raise UserError(
-            f"The axis rules do not fit the mesh {dict(mesh.shape)}: {str(error).rstrip('.')}."
-        ) from error
-    check_divides(params)
-    return Placement(model, mesh, params, axes, batch)
-
-
-def check_divides(params: PyTree) -> None:
-    """Raises UserError if an abstract parameter cannot be split over the mesh in equal parts."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        try:
-            leaf.sharding.shard_shape(leaf.shape)
-        except ValueError as error:
-            raise UserError(
-                f"The mesh {dict(leaf.sharding.mesh.shape)} cannot split the parameter "
-                f"{jax.tree_util.keystr(path, simple=True, separator='/')} {leaf.shape} as {leaf.sharding.spec} "
-                "into equal parts; choose mesh axes that divide the model's sizes."
-            ) from error
-
-
-def initial_params(placement: Placement, *, seed: int) -> PyTree:
-    """Returns freshly drawn parameters, laid out over the mesh."""
-    draw = jax.jit(
-        lambda key: nn.unbox(init_params(placement.model, key)),
-        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, placement.params),
+    """Returns the model laid out as a run will train it; see `place`."""
+    return place(
+        model,
+        config.mesh,
+        config.rules,
+        batch_size=config.batch_size,
+        num_microbatches=config.num_microbatches,
+        devices=devices,
     )
-    return draw(jax.random.key(seed))
-
-
-def initial_state(placement: Placement, optimizer: Any, *, seed: int, params: PyTree | None) -> TrainState:
-    """Returns the state before the first update, laid out over the mesh; its params are drawn unless given."""
-    if params is None:
-        params = initial_params(placement, seed=seed)
-    abstract = abstract_state(placement, optimizer)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract.optimizer)
-    step = jax.device_put(jnp.zeros((), jnp.int32), abstract.step.sharding)
-    return TrainState(step, params, jax.jit(optimizer.init, out_shardings=shardings)(params))
-
-
-def abstract_state(placement: Placement, optimizer: Any) -> TrainState:
-    """Returns shape, dtype and sharding of every array of the train state."""
-    state = jax.eval_shape(optimizer.init, placement.params)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.params)
-    laid_out = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        state,
-        optimizer_shardings(state, placement.params, shardings, placement.mesh),
-    )
-    replicated = NamedSharding(placement.mesh, PartitionSpec())
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated), placement.params, laid_out)
 
 
 def jit_train_step(
@@ -246,8 +165,15 @@ def jit_train_step(
     def loss_function(
         params: PyTree, batch: dict[str, jax.Array], dropout_key: jax.Array | None
     ) -> dict[str, LossSums]:
-        logits = placement.model.apply({"params": params}, batch, dropout_key, method=Transformer.predictions)
-        return summed_losses(logits, batch, z_loss=config.z_loss, label_smoothing=config.label_smoothing)
+        return placement.model.apply(
+            {"params": params},
+            batch,
+            dropout_key,
+            z_loss=config.z_loss,
+            label_smoothing=config.label_smoothing,
+            num_chunks=config.loss_chunks,
+            method=Transformer.losses,
+        )
 
     step = functools.partial(
         train_step,
@@ -256,6 +182,7 @@ def jit_train_step(
         learning_rate=config.optimizer.schedule.build(config.num_steps),
         num_microbatches=config.num_microbatches,
         loss_normalizing_factor=config.loss_normalizing_factor,
+        in_compute_dtype=functools.partial(cast_kernels, dtype=placement.model.config.compute_dtype),
     )
     state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(placement, optimizer))
     replicated = NamedSharding(placement.mesh, PartitionSpec())
@@ -287,11 +214,12 @@ def train(
     evaluators: tuple[Evaluator, ...],
     init: Init | None,
     description: str,
+    share: HostShare = ONLY_HOST,
 ) -> TrainState:
     """Returns the trained state; the workdir holds everything else there is to know about the run.
 
     Args:
-      batches: closed when this returns.
+      batches: of this host's share of the rows; closed when this returns.
       data_sha256: of what the batches are made of; a restart must find the same.
       resume_step: what `workdirs.find_resume_step` gave; a new run starts from the parameters of `init`.
 
@@ -300,30 +228,27 @@ def train(
     """
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     started, identity = time.time(), {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
-    if config.audits_examples:
+    batches = SharedBatches(batches)
+    if config.audits_examples and is_first_host():
         batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
-        # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
-        if resume_step is not None:  # 1
-            state = resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
-        else:  # 2, 3
-            params = None if init is None else init.restore(placement.params, seed=config.seed)
-            state = initial_state(placement, optimizer, seed=config.seed, params=params)
+        agree_on_run(config, identity, workdir=workdir, resume_step=resume_step)
+        state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
         earlier_seconds = logged_seconds(workdir, resume_step)
-        workdirs.create(workdir, config, placement.model.config, vocabulary)
+        shared_workdir.create(workdir, config, placement.model.config, vocabulary)
+        checkpoints = Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
         with (
-            MetricsLog(workdir, resume_step=resume_step) as log,
-            contextlib.closing(
-                Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
-            ) as checkpoints,
-            Progress(config.num_steps, description=description) as progress,
+            contextlib.closing(checkpoints),
+            shared_workdir.open_log(workdir, resume_step=resume_step) as log,
+            shared_workdir.open_progress(config.num_steps, description=description) as progress,
         ):
             progress.note(describe(placement, config, resume_step))
             state = fit(
                 state,
                 batches,
                 step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
-                put_batch=functools.partial(put_batch, sharding=placement.batch),
+                put_batch=functools.partial(put_batch, sharding=placement.batch, share=share),
+                meter=flop_meter(placement),
                 num_steps=config.num_steps,
                 evaluators=evaluators,
                 checkpoints=checkpoints,
@@ -333,8 +258,40 @@ def train(
                 log_every_steps=config.log_every_steps,
                 progress=progress,
             )
-    write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
+    if is_first_host():
+        write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
     return state
+
+
+def agree_on_run(
+    config: TrainingConfig, identity: dict[str, Any], *, workdir: Path, resume_step: int | None
+) -> None:
+    """Raises UserError if hosts are about to run different things."""
+    facts = {
+        "config": to_dict(config),
+        "vocabulary": identity["vocabulary_sha256"],
+        "set of training data": identity["data_sha256"],
+        "newest checkpoint": resume_step,
+    }
+    agree(facts, remedy=f"all need the same command and files, and the same folder as --workdir {workdir}.")
+
+
+def starting_state(
+    config: TrainingConfig,
+    placement: Placement,
+    optimizer: Any,
+    batches: BatchIterator,
+    identity: dict[str, Any],
+    workdir: Path,
+    resume_step: int | None,
+    init: Init | None,
+) -> TrainState:
+    """Returns the state a run starts or goes on from, its batches set to that; see `train`."""
+    # Restored: (1) a checkpoint of this very run, with its data cursor; (2) another run's params; (3) none.
+    if resume_step is not None:  # 1
+        return resume(workdir, resume_step, identity, abstract_state(placement, optimizer), batches)
+    params = None if init is None else init.restore(placement.params, seed=config.seed)  # 2, 3
+    return initial_state(placement, optimizer, seed=config.seed, params=params)
 
 
 def resume(
@@ -372,6 +329,12 @@ def logged_seconds(workdir: Path, resume_step: int | None) -> float:
         for earlier, row in zip(steps, rows, strict=False)
         if row["step"] <= resume_step
     )
+
+
+def flop_meter(placement: Placement) -> FlopMeter:
+    """Returns what tells how much of its devices' peak a run reaches."""
+    devices = placement.mesh.devices
+    return FlopMeter(placement.model.config, find_chip(devices.flat[0].device_kind), devices.size)
 
 
 def describe(placement: Placement, config: TrainingConfig, resume_step: int | None) -> str:

@@ -55,6 +55,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def being_written(path: Path) -> Path:
+    """Returns the name that a file which is to be `path` has until then, or one that is never to be."""
+    return path.with_name(f".{path.name}{_SUFFIX}")
+
+
 def is_being_written(path: Path) -> bool:
     """Returns whether a file has its name only until it is whole, or was left so by a process that is gone."""
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
@@ -81,7 +86,7 @@ def remove_abandoned(folder: Path) -> None:
 def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
     """Returns a new file that is this process's for as long as it lives."""
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
+        temporary = being_written(path.with_name(f"{path.name}.{secrets.token_hex(8)}"))
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open(temporary, "xb"))
             try:

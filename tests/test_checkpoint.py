@@ -17,14 +17,15 @@ import pytest
 
 from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.errors import UserError
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant
-from t5like.sharding import AxisRules, MeshShape
+from t5like.placement import Placement, abstract_state, place
+from t5like.sharding import AxisRules
 from t5like.train_step import TrainState
-from t5like.training import Placement, abstract_state, place
 
 MODEL = TransformerConfig(
     embed_dim=16,

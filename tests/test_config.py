@@ -24,6 +24,7 @@ from t5like.config import (
 )
 from t5like.errors import UserError
 from t5like.finetune import Finetune
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.objectives.bart_denoising import BartDenoising
 from t5like.objectives.causal_lm import CausalLM
@@ -34,7 +35,6 @@ from t5like.objectives.ul2 import DENOISERS, UL2
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant, Linear
 from t5like.pretrain import Pretrain
-from t5like.sharding import MeshShape
 
 CONFIG = Pretrain(
     model=TransformerConfig(
@@ -385,6 +385,11 @@ def test_a_config_comes_back_from_json(
 def test_only_our_own_dataclasses_are_read_back(name: str) -> None:
     with pytest.raises(UserError, match="which t5like does not have"):
         from_dict({"__class__": name})
+
+
+def test_a_class_that_has_moved_since_is_found() -> None:
+    saved = to_dict(MeshShape(fsdp=2)) | {"__class__": "t5like.sharding.MeshShape"}
+    assert from_dict(saved) == MeshShape(fsdp=2)
 
 
 def test_fields_of_another_version_are_refused() -> None:

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -16,8 +17,9 @@ from t5like.data.byte_vocabulary import ByteVocabulary
 from t5like.finetune import Finetune
 from t5like.models.config import TransformerConfig
 from t5like.optim.base import Optimizer
+from t5like.placement import abstract_state, place
 from t5like.pretrain import Pretrain
-from t5like.training import TrainingConfig, abstract_state, jit_train_step, place
+from t5like.training import TrainingConfig, jit_train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -83,7 +85,8 @@ def test_its_train_step_lowers(path: Path) -> None:
         model, attention="at_once"
     )  # the other kind is for one device, and here are eight
     assert isinstance(config, Pretrain | Finetune)
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
+    mesh = dataclasses.replace(config.mesh, fsdp=math.gcd(config.mesh.fsdp, len(jax.devices())))
+    placement = place(model, mesh, config.rules, batch_size=config.batch_size)
     assert isinstance(config.optimizer, Optimizer)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     features = features_of(config)

@@ -22,13 +22,14 @@ from t5like.families.t5x import T5X
 from t5like.finetune import finetune
 from t5like.generate import Generate, generate
 from t5like.interchange import export_arrays, flatten
+from t5like.mesh import MeshShape
 from t5like.models.transformer import Transformer
 from t5like.objectives.text_to_text import TextToText
+from t5like.placement import place
 from t5like.pretrain import pretrain
 from t5like.public_model import save_public_model
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.trained_model import load_model
-from t5like.training import place
 from t5like.weights import open_weights
 from tests.public_models import hf, logits_of, oracle, public_batch, torch
 from tests.tiny_models import abstract_params, ours, vocabulary_of

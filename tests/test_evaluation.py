@@ -7,9 +7,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5like.batch import EXAMPLE_IDS
 from t5like.evaluation import held_out_loss, unigram_entropy
+from t5like.mesh import MeshShape
 from t5like.models.transformer import Transformer
-from t5like.sharding import AxisRules, MeshShape
-from t5like.training import place
+from t5like.placement import place
+from t5like.sharding import AxisRules
 from tests.tiny_models import ours
 
 ON_ONE = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), PartitionSpec("data"))

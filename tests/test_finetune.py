@@ -18,17 +18,18 @@ from t5like.data.example_ids import parse_id
 from t5like.errors import UserError
 from t5like.evaluate import Evaluate, evaluate
 from t5like.finetune import Finetune, finetune
+from t5like.mesh import MeshShape
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
 from t5like.outcome import last_validation
+from t5like.placement import place
 from t5like.public_model import save_public_model
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.task_evaluation import TASK_SCORE
 from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
-from t5like.training import place
 from t5like.workdir import load_workdir
 from tests.tiny_models import ours, vocabulary_of
 

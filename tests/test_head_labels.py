@@ -15,15 +15,16 @@ from t5like.errors import UserError
 from t5like.evaluate import Evaluate, evaluate
 from t5like.families.base import label_names
 from t5like.finetune import Finetune, finetune
+from t5like.mesh import MeshShape
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
+from t5like.placement import place
 from t5like.public_model import load_public_model, save_public_model
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
-from t5like.training import place
 from t5like.workdir import load_workdir
 from tests.public_models import hf, torch
 from tests.tiny_models import MODELS, arrays_of, load, vocabulary_of

@@ -18,7 +18,10 @@ PACKAGE = ROOT / "t5like"
 
 # Lowest first. A name that ends in a slash is a folder, any other a file.
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("ground", ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files")),
+    (
+        "ground",
+        ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/"),
+    ),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
     ("host, no jax: a model of counts", ("ngram_model",)),
@@ -28,23 +31,26 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("host, no jax: configs", ("config",)),
     ("host, no jax: files of named tensors", ("weights/",)),
-    ("devices", ("sharding", "losses", "kernels/")),
+    ("host, no jax: chips", ("chips",)),
+    ("host, no jax: what a compiled program costs", ("planning/", "plan_text")),
+    ("devices", ("mesh", "sharding", "distributed", "losses", "chunked_loss", "kernels/")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
-    ("mechanisms", ("train_step", "checkpoint", "decoding/", "generation", "interchange")),
-    ("the workdir", ("workdir", "outcome", "public_model", "trained_model")),
+    ("mechanisms", ("train_step", "checkpoint", "decoding/", "flops", "generation", "interchange")),
+    ("the workdir", ("workdir", "shared_workdir", "outcome", "public_model", "trained_model")),
     (
         "the loop",
         (
-            *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "training"),
-            "suite_config",
+            *("loop", "trimming", "evaluation", "task_forms", "task_evaluation", "samples", "placement"),
+            "training",
+            *("suite_config", "ahead"),
         ),
     ),
     (
         "entry points",
         (
             *("pretrain", "tokenize_text", "finetune", "suite_runs", "benchmark", "evaluate", "generate"),
-            *("ngram", "show_batch", "convert"),
+            *("ngram", "show_batch", "convert", "plan"),
         ),
     ),
     ("the command", ("cli", "__main__")),
@@ -56,6 +62,7 @@ DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 ENTRY_IMPORTS = {
     "benchmark": {"suite_runs"},
     "evaluate": {"pretrain", "finetune"},
+    "plan": {"pretrain"},
     "show_batch": {"pretrain"},
     "suite_runs": {"finetune"},
     "tokenize_text": {"pretrain"},

@@ -13,12 +13,23 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from t5like import loop
+from t5like.flops import FlopMeter
 from t5like.loop import Evaluator, fit
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from t5like.models.config import TransformerConfig
 from t5like.progress import Progress
 from t5like.train_step import TrainState
 
 TOKENS = 6.0
+MODEL = TransformerConfig(
+    embed_dim=1,
+    num_heads=1,
+    head_dim=1,
+    mlp_dim=1,
+    num_encoder_layers=0,
+    num_decoder_layers=1,
+    num_embeddings=1,
+)
 
 
 class Recorder:
@@ -44,7 +55,7 @@ class Recorder:
     def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         assert int(batch["x"][0]) == int(state.step), "step n takes batch n"
         self.events.append(("dispatch", int(state.step)))
-        metrics = {"loss": jnp.float32(state.step), "real_tokens": jnp.float32(TOKENS)}
+        metrics = {"loss": jnp.float32(state.step), "decoder_tokens": jnp.float32(TOKENS)}
         return TrainState(state.step + 1, state.params + 1, state.optimizer), metrics
 
     def evaluate(self, params: Any) -> dict[str, float]:
@@ -90,6 +101,7 @@ def run(
             recorder,  # type: ignore[arg-type]
             step_function=recorder.step,
             put_batch=recorder.put_batch,
+            meter=FlopMeter(MODEL, None, 1),
             num_steps=num_steps,
             evaluators=tuple(Evaluator(every, recorder.evaluate) for every in evaluators),
             checkpoints=recorder,  # type: ignore[arg-type]

@@ -23,10 +23,13 @@ from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.config import to_dict, to_json
 from t5like.errors import UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
-from t5like.training import abstract_state, place
+from t5like.placement import abstract_state, place
 from t5like.whole_files import write_json
 
-MEASURED_TIMES = {"tokens_per_second", "step_seconds", "input_wait_seconds", "input_wait_percent"}
+MEASURED_TIMES = {
+    *("tokens_per_second", "model_flops_per_second"),
+    *("step_seconds", "input_wait_seconds", "input_wait_percent"),
+}
 MAX_WAIT_SECONDS = 120.0
 
 

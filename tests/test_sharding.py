@@ -15,14 +15,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5like.errors import UserError
 from t5like.families.t5 import t5_1_0, t5_1_1
 from t5like.losses import TOKEN, token_cross_entropy
+from t5like.mesh import TENSOR_PARALLEL, MeshShape, hybrid
 from t5like.models.config import TransformerConfig
 from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
+from t5like.placement import abstract_state, initial_state, place
 from t5like.sharding import (
     AxisRules,
-    MeshShape,
     batch_sharding,
     optimizer_shardings,
     param_axes,
@@ -30,7 +31,7 @@ from t5like.sharding import (
     put_batch,
 )
 from t5like.train_step import TrainState, train_step
-from t5like.training import TrainingConfig, abstract_state, initial_state, jit_train_step, place
+from t5like.training import TrainingConfig, jit_train_step
 
 NUM_ROWS = 16
 MODEL = TransformerConfig(
@@ -60,6 +61,7 @@ ADAFACTOR = dataclasses.replace(
 DATA = MeshShape(data=8)
 FSDP = MeshShape(data=1, fsdp=8)
 MIXED = MeshShape(data=2, fsdp=2, tensor=2)
+SEQUENCE = MeshShape(data=2, sequence=2, fsdp=2)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +165,28 @@ def test_all_seeds_run_one_program(batch):
         (DATA, UNROLLED, ADAMW),
         (MIXED, UNROLLED, ADAMW),
         (MIXED, dataclasses.replace(UNROLLED, attention="chunked"), ADAMW),
+        (hybrid(slices=2), UNROLLED, ADAMW),
+        (SEQUENCE, UNROLLED, ADAMW),
         (FSDP, MODEL, ADAFACTOR),
+        (TENSOR_PARALLEL, MODEL, ADAFACTOR),
         (MIXED, MODEL, ADAFACTOR),
+        (MIXED, MODEL, dataclasses.replace(ADAFACTOR, loss_chunks=3)),
     ],
-    ids=["data-AdamW", "mixed-AdamW", "mixed-AdamW-chunked", "fsdp-Adafactor", "mixed-Adafactor"],
+    ids=[
+        "data-AdamW",
+        "mixed-AdamW",
+        "mixed-AdamW-chunked",
+        "hybrid-AdamW",
+        "sequence-AdamW",
+        "fsdp-Adafactor",
+        "tensor-Adafactor",
+        "mixed-Adafactor",
+        "mixed-chunks",
+    ],
 )
 def test_eight_devices_train_as_one_does(mesh_shape, model, config, batch, capfd):
-    """Over two updates, unrolled with dropout and scanned without; the arrays are split as announced."""
+    """Over two updates, unrolled with dropout and scanned without, the loss in chunks and at once; the arrays are split as
+    announced."""
     history = expected_history(model, config, batch)
     placement = place(model, mesh_shape, AxisRules(), batch_size=NUM_ROWS)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
@@ -252,21 +269,59 @@ def test_rules_split_every_parameter_and_its_statistics():
         assert num_split > 25
 
 
+MAY_BE_WHOLE = {
+    (
+        "layers",
+        "mlp",
+    ): "Adafactor's mean over embed leaves nothing that fsdp splits: 6 MiB at most, in T5 1.0 11B",
+    ("layers", "heads"): "likewise",
+}
+"""Logical axes of what every device may hold whole, though it is above 1 MB, and why."""
+
+
+def axes_of_state(placement, path, shape):
+    """Returns the logical axes of a statistic, those of its parameter less one that was averaged away, or None."""
+    axes = jax.tree.leaves(placement.axes, is_leaf=lambda x: isinstance(x, tuple))
+    params = jax.tree_util.tree_leaves_with_path(placement.params)
+    for (param_path, param), names in zip(params, axes, strict=True):
+        if path.endswith(jax.tree_util.keystr(param_path)):
+            without = [(param.shape, names)]
+            for i in reversed(range(param.ndim)):
+                without.append((param.shape[:i] + param.shape[i + 1 :], names[:i] + names[i + 1 :]))
+            return next((names for possible, names in without if possible == shape), None)
+    return None
+
+
 @pytest.mark.parametrize(
     "optimizer", [ADAMW.optimizer, Adafactor(schedule=Constant(peak=1.0))], ids=["AdamW", "Adafactor"]
 )
 @pytest.mark.parametrize(
-    ("config", "mesh_shape"), [(t5_1_0("11b"), MIXED), (t5_1_1("base"), FSDP)], ids=["11b-mixed", "base-fsdp"]
+    ("config", "mesh_shape", "axes_whole"),
+    [
+        (t5_1_0("11b"), MIXED, set()),
+        (t5_1_0("11b"), FSDP, set(MAY_BE_WHOLE)),
+        (t5_1_1("base"), FSDP, set()),
+        (t5_1_1("xl"), FSDP, set()),
+    ],
+    ids=["11b-mixed", "11b-fsdp", "base-fsdp", "xl-fsdp"],
 )
-def test_nothing_above_a_megabyte_is_held_whole_by_every_device(config, mesh_shape, optimizer):
+def test_nothing_above_a_megabyte_is_held_whole_by_every_device_but_what_is_named(
+    config, mesh_shape, axes_whole, optimizer
+):
     placement = place(config, mesh_shape, AxisRules(), batch_size=8)
     state = abstract_state(placement, optimizer.build(10, placement.axes))
     num_bytes = num_bytes_here = 0
+    found = set()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = jax.tree_util.keystr(path)
         part = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         whole = leaf.size * leaf.dtype.itemsize
-        assert whole <= 2**20 or part < whole, f"{jax.tree_util.keystr(path)} {leaf.shape} is replicated"
+        if whole > 2**20 and part == whole:
+            axes = axes_of_state(placement, name, leaf.shape)
+            assert axes in MAY_BE_WHOLE, f"{name} {leaf.shape} {axes} is replicated"
+            found.add(axes)
         num_bytes, num_bytes_here = num_bytes + whole, num_bytes_here + part
+    assert found == (axes_whole if isinstance(optimizer, Adafactor) else set())
     model_ways = mesh_shape.fsdp * mesh_shape.tensor
     assert num_bytes / model_ways <= num_bytes_here < 1.02 * num_bytes / model_ways
 
@@ -276,7 +331,8 @@ def test_nothing_above_a_megabyte_is_held_whole_by_every_device(config, mesh_sha
 
 def test_rules_map_names_to_mesh_axes():
     rules = AxisRules()
-    assert rules.spec(("batch", "length", "vocab")) == PartitionSpec(("data", "fsdp"), None, "tensor")
+    batch = ("slices", "data", "fsdp")
+    assert rules.spec(("batch", "length", "vocab")) == PartitionSpec(batch, "sequence", "tensor")
     assert rules.spec((None, "fsdp_embed", "mlp")) == PartitionSpec(None, "fsdp", "tensor")
 
 
@@ -341,50 +397,6 @@ def test_put_batch_gives_each_device_its_rows():
     assert {shard.data.shape for shard in array.addressable_shards} == {(2, 4)}
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        MeshShape(),
-        MeshShape(data=8),
-        MeshShape(fsdp=4),
-        MeshShape(data=2, fsdp=2, tensor=2),
-        MeshShape(fsdp=2, tensor=4),
-    ],
-)
-def test_a_mesh_covers_every_device_once(shape):
-    mesh = shape.build()
-    assert mesh.axis_names == ("data", "fsdp", "tensor")
-    assert mesh.shape["fsdp"] == shape.fsdp
-    assert mesh.shape["tensor"] == shape.tensor
-    assert {device.id for device in mesh.devices.flat} == set(range(8))
-    assert mesh.devices.size == 8
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        MeshShape(data=4),
-        MeshShape(data=16),
-        MeshShape(fsdp=3),
-        MeshShape(fsdp=16),
-        MeshShape(data=2, fsdp=2, tensor=6),
-    ],
-)
-def test_a_mesh_that_does_not_cover_the_devices_is_refused_naming_one_that_does(shape):
-    with pytest.raises(UserError, match=r"8\s+device") as error:
-        shape.build()
-    asked, named = re.findall(r"data=(-?\d+), fsdp=(\d+), tensor=(\d+)", str(error.value))
-    assert asked == tuple(map(str, (shape.data, shape.fsdp, shape.tensor)))
-    data, fsdp, tensor = map(int, named)
-    assert MeshShape(data=data, fsdp=fsdp, tensor=tensor).build().devices.size == 8
-
-
-@pytest.mark.parametrize("axes", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"tensor": -1}])
-def test_mesh_axes_below_one_are_refused(axes):
-    with pytest.raises(UserError, match="at least 1"):
-        MeshShape(**axes).build()
-
-
 @pytest.mark.parametrize("batch_size", [1, 7, 12, 13, 1001])
 def test_a_batch_that_does_not_divide_is_refused_naming_the_nearest_that_does(batch_size):
     with pytest.raises(UserError, match=f"batch_size {batch_size}") as error:
@@ -392,6 +404,15 @@ def test_a_batch_that_does_not_divide_is_refused_naming_the_nearest_that_does(ba
     (nearest,) = map(int, re.findall(r"is (\d+)\.$", str(error.value)))
     assert abs(nearest - batch_size) == min(abs(n - batch_size) for n in range(8, 2000, 8))
     place(MODEL, DATA, AxisRules(), batch_size=nearest)
+
+
+@pytest.mark.parametrize(("batch_size", "num_microbatches", "fewer"), [(16, 4, 2), (24, 2, 1), (48, 4, 2)])
+def test_microbatches_smaller_than_a_row_on_each_device_are_refused_naming_fewer(
+    batch_size, num_microbatches, fewer
+):
+    with pytest.raises(UserError, match=f"num_microbatches {num_microbatches}; {fewer} can"):
+        place(MODEL, DATA, AxisRules(), batch_size=batch_size, num_microbatches=num_microbatches)
+    place(MODEL, DATA, AxisRules(), batch_size=batch_size, num_microbatches=fewer)
 
 
 def test_sizes_that_the_mesh_cannot_divide_are_refused_naming_the_parameter():
@@ -403,12 +424,6 @@ def test_sizes_that_the_mesh_cannot_divide_are_refused_naming_the_parameter():
 def test_rules_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="axis rules"):
         place(MODEL, MIXED, AxisRules(fsdp_embed="tensor"), batch_size=NUM_ROWS)
-
-
-def test_attention_example_by_example_is_refused_on_several_devices():
-    config = dataclasses.replace(MODEL, attention="per_example")
-    with pytest.raises(UserError, match="per_example"):
-        place(config, DATA, AxisRules(), batch_size=NUM_ROWS)
 
 
 def test_attention_in_blocks_is_refused_where_devices_would_get_parts_of_heads():

@@ -173,6 +173,8 @@ def test_metrics_say_what_they_are_called(batch):
         "learning_rate": learning_rate(3),
         "target_tokens": NUM_TARGETS,
         "real_tokens": NUM_TARGETS + NUM_INPUTS,
+        "encoder_tokens": NUM_INPUTS,
+        "decoder_tokens": NUM_TARGETS,
     }
     assert loss.z_loss > 0
     assert loss.num_correct > 0

@@ -62,8 +62,9 @@ def rows_of_a_host(batch_size: int, share: HostShare) -> int:
       UserError: they cannot be shared out evenly.
     """
     if batch_size % share.num_hosts:
+        nearest = max(1, round(batch_size / share.num_hosts)) * share.num_hosts
         raise UserError(
-            f"batch_size {batch_size} cannot be shared by {share.num_hosts} hosts; choose a multiple of it."
+            f"batch_size {batch_size} cannot be shared by {share.num_hosts} hosts; the nearest that can is {nearest}."
         )
     return batch_size // share.num_hosts
 

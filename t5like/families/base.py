@@ -23,6 +23,7 @@ NOT_PUBLIC = (
     "scans_layers",
     "unrolls_scan",
     "remat",
+    "remat_names",
     "dropout_rate",
     "dropout_spots",
     "shares_dropout",

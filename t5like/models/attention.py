@@ -1,7 +1,7 @@
 """The attention of a layer: its projections, and which way the config has it computed.
 
-Bias and mask come as long as the rows are, `Diagonals` and `Mask`. `at_once` and `per_example`, in attend.py, want them
-laid out over queries and keys; `chunked` and `flash`, in attend_in_blocks.py, do not.
+Bias and mask come as long as the rows are, `Diagonals` and `Mask`. `at_once`, in attend.py, wants them laid out over
+queries and keys; the others, in attend_in_blocks.py, do not.
 """
 
 import functools
@@ -14,17 +14,18 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from t5like.errors import UserError
-from t5like.models.attend import KeyValue, attend_at_once, attend_per_example, attend_to_cache
+from t5like.models.attend import KeyValue, attend_at_once, attend_to_cache
 from t5like.models.attend_chunked import CHUNKED
 from t5like.models.attend_flash import FLASH
 from t5like.models.attend_in_blocks import attend_in_blocks
+from t5like.models.attend_per_example import PER_EXAMPLE
 from t5like.models.config import AttentionWay, TransformerConfig
 from t5like.models.layers import fan_in_normal, project
 from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals
 from t5like.sharding import AxisRules
 
-_BLOCKWISE = {"chunked": CHUNKED, "flash": FLASH}
+_BLOCKWISE = {"per_example": PER_EXAMPLE, "chunked": CHUNKED, "flash": FLASH}
 
 
 def way_on(c: TransformerConfig, mesh: Mesh, rules: AxisRules) -> AttentionWay:
@@ -35,10 +36,6 @@ def way_on(c: TransformerConfig, mesh: Mesh, rules: AxisRules) -> AttentionWay:
     Raises:
       UserError: if that way cannot be split as the mesh wants it.
     """
-    if c.attention == "per_example" and mesh.size > 1:
-        raise UserError(
-            f"model.attention per_example runs on one device, and there are {mesh.size}; use --model.attention at_once."
-        )
     if c.attention not in _BLOCKWISE:
         return c.attention
     axes = (rules.heads,) if isinstance(rules.heads, str) else rules.heads or ()
@@ -69,10 +66,10 @@ class Attention(nn.Module):
         query_init = nn.initializers.variance_scaling(1.0 / c.head_dim, "fan_in", "normal")
         if c.scales_attention:
             query_init = fan_in_normal
-        self.query = project(c, width, ("embed", "heads"), query_init)
-        self.key = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.value = project(c, width, ("embed", "heads"), fan_in_normal)
-        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal)
+        self.query = project(c, width, ("embed", "heads"), query_init, remat_name="qkv")
+        self.key = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.value = project(c, width, ("embed", "heads"), fan_in_normal, remat_name="qkv")
+        self.out = project(c, c.embed_dim, ("heads", "embed"), fan_in_normal, remat_name="attention_out")
 
     def _split_heads(self, x: jax.Array) -> jax.Array:
         # [batch, length, heads * head_dim] -> [batch, length, heads, head_dim]
@@ -109,8 +106,7 @@ class Attention(nn.Module):
         c = self.config
         if c.attention in _BLOCKWISE:
             return functools.partial(attend_in_blocks, _BLOCKWISE[c.attention], rules=self.rules)
-        at_once = functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
-        return attend_per_example if c.attention == "per_example" else at_once
+        return functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
 
     def to_cache(self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
         """Returns [batch, query, embed], as `__call__` but of keys and values that lie heads first."""

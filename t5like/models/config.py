@@ -1,6 +1,7 @@
 """The knobs of the one transformer."""
 
 import dataclasses
+import difflib
 from typing import Literal
 
 from t5like.errors import UserError
@@ -9,9 +10,12 @@ Activation = Literal["relu", "gelu", "gelu_exact", "silu", "linear"]
 DropoutSpot = Literal["embeddings", "attention", "residual", "mlp", "output"]
 Head = Literal["language_model", "sequence_classification", "token_tagging", "span_extraction", "none"]
 AttentionWay = Literal["at_once", "per_example", "chunked", "flash"]
-RematPolicy = Literal["none", "full", "save_matmuls"]
+RematPolicy = Literal["none", "full", "save_matmuls", "save_named", "offload_named"]
 
 ALL_SPOTS: tuple[DropoutSpot, ...] = ("embeddings", "attention", "residual", "mlp", "output")
+REMAT_NAMES = ("qkv", "attended", "attention_out", "mlp_wi", "mlp_out")
+"""What a layer computes that can be kept for the backward pass: queries, keys and values; the attended values, and their
+projection onto the residual stream; what the MLP's input projections give, and what its output projection does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,10 @@ class TransformerConfig:
     unrolls_scan: bool = False
     """Whether that loop is written out: faster on a CPU, where it copies each layer's parameters, but more to compile."""
     remat: RematPolicy = "none"
-    """What the backward pass computes again: nothing, whole layers, or all but the matrix products."""
+    """What the backward pass computes again: nothing; whole layers; all but the matrix products; all but what
+    `remat_names` names, which is kept on the device, or in the memory of its host."""
+    remat_names: tuple[str, ...] = ("qkv", "attention_out", "mlp_wi")
+    """Any of REMAT_NAMES; read by the policies save_named and offload_named alone."""
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -127,6 +134,17 @@ class TransformerConfig:
             )
         if self.init_stddev is not None and not self.init_stddev > 0:
             raise UserError(f"model.init_stddev is {self.init_stddev}, but must be above 0, or None.")
+        for name in self.remat_names:
+            if name not in REMAT_NAMES:
+                nearest = difflib.get_close_matches(name, REMAT_NAMES, n=1, cutoff=0.0)[0]
+                raise UserError(
+                    f"model.remat_names has {name!r}: did you mean {nearest!r}? The names are {', '.join(REMAT_NAMES)}."
+                )
+        if not self.remat_names and self.remat in ("save_named", "offload_named"):
+            raise UserError(
+                f"model.remat {self.remat} keeps what model.remat_names names, which is nothing; name something, or use "
+                "model.remat full."
+            )
 
     def _check_sizes(self) -> None:
         for name in ("embed_dim", "num_heads", "head_dim", "mlp_dim"):

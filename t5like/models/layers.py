@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from t5like.models.config import DropoutSpot, TransformerConfig
 from t5like.sharding import AxisRules
@@ -78,6 +79,8 @@ class Dense(nn.Module):
     has_bias: bool = False
     output_dtype: str | None = None
     """None: that of x."""
+    remat_name: str | None = None
+    """One of REMAT_NAMES, by which a remat policy knows the result."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -86,12 +89,24 @@ class Dense(nn.Module):
             "kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), shape, jnp.float32
         )
         y = linear(x, kernel.astype(self.dtype), self.output_dtype)
-        if not self.has_bias:
-            return y
-        # A bias as long as the residual stream is whole everywhere, like the norms; it is too short to split.
-        axis = "norm" if self.axes[1] == "embed" else self.axes[1]
-        init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,))
-        return y + self.param("bias", init, (self.num_outputs,), jnp.float32).astype(y.dtype)
+        if self.has_bias:
+            # A bias as long as the residual stream is whole everywhere, like the norms; it is too short to split.
+            axis = "norm" if self.axes[1] == "embed" else self.axes[1]
+            init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (axis,))
+            y = y + self.param("bias", init, (self.num_outputs,), jnp.float32).astype(y.dtype)
+        return y if self.remat_name is None else checkpoint_name(y, self.remat_name)
+
+
+def cast_kernels(params: Any, dtype: str) -> Any:
+    """Returns the parameters with all kernels in the dtype of their products, as each `Dense` would cast its own.
+
+    Tables, biases and norms stay float32: their gradients are sums over many tokens.
+    """
+
+    def cast(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if path[-1].key == "kernel" else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def project(
@@ -100,11 +115,12 @@ def project(
     axes: tuple[str, str],
     t5_init: Initializer,
     *,
+    remat_name: str,
     name: str | None = None,
 ) -> Dense:
     """Returns a projection within a layer: with a bias where the config says so, drawn by its rule or by T5's."""
     init = t5_init if c.init_stddev is None else nn.initializers.normal(c.init_stddev)
-    return Dense(num_outputs, axes, init, c.compute_dtype, c.has_biases, name=name)
+    return Dense(num_outputs, axes, init, c.compute_dtype, c.has_biases, remat_name=remat_name, name=name)
 
 
 class Norm(nn.Module):
@@ -188,10 +204,12 @@ class MLP(nn.Module):
         for i, name in enumerate(c.mlp_activations):
             # wi for a plain MLP, wi_0 and wi_1 for a gated one: the names public checkpoints use
             kernel_name = "wi" if len(c.mlp_activations) == 1 else f"wi_{i}"
-            wi = project(c, c.mlp_dim, ("embed", "mlp"), fan_in_truncated_normal, name=kernel_name)
+            axes, init = ("embed", "mlp"), fan_in_truncated_normal
+            wi = project(c, c.mlp_dim, axes, init, remat_name="mlp_wi", name=kernel_name)
             branch = ACTIVATIONS[name](wi(x))  # [batch, length, embed] -> [batch, length, mlp]
             hidden = branch if hidden is None else hidden * branch
         assert hidden is not None
         hidden = drop(c, "mlp", hidden, dropout_key)
-        wo = project(c, c.embed_dim, ("mlp", "embed"), fan_in_truncated_normal, name="wo")
+        axes, init = ("mlp", "embed"), fan_in_truncated_normal
+        wo = project(c, c.embed_dim, axes, init, remat_name="mlp_out", name="wo")
         return wo(hidden)  # [batch, length, mlp] -> [batch, length, embed]

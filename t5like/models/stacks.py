@@ -1,5 +1,6 @@
 """The encoder and the decoder: embeddings, layers one after another, and what the layers of a stack share."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +16,23 @@ from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals, RelativeBias
 from t5like.sharding import AxisRules
 
-REMAT_POLICIES = {
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "save_matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
+
+def remat_policy(c: TransformerConfig) -> Callable[..., Any]:
+    """Returns what JAX asks of each result in a layer, whether to keep it for the backward pass."""
+    policies = jax.checkpoint_policies
+    match c.remat:
+        case "save_matmuls":
+            return policies.dots_with_no_batch_dims_saveable
+        case "save_named":
+            return policies.save_only_these_names(*c.remat_names)
+        case "offload_named":
+            return policies.save_and_offload_only_these_names(
+                names_which_can_be_saved=[],
+                names_which_can_be_offloaded=list(c.remat_names),
+                offload_src="device",
+                offload_dst="pinned_host",
+            )
+    return policies.nothing_saveable
 
 
 class LayerCache(NamedTuple):
@@ -176,7 +190,7 @@ def apply_layers(
     if config.remat != "none":
         layer = nn.remat(
             layer,
-            policy=REMAT_POLICIES[config.remat],
+            policy=remat_policy(config),
             prevent_cse=not config.scans_layers or config.unrolls_scan,
         )
     keys = None if dropout_key is None else jax.random.split(dropout_key, num_layers)

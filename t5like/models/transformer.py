@@ -15,8 +15,20 @@ import numpy as np
 from flax import linen as nn
 
 from t5like.batch import EXAMPLE_LENGTHS, EXAMPLE_STARTS
+from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy
 from t5like.errors import UserError
-from t5like.losses import LABEL, NEXT_SENTENCE, SCORE, SPAN, TAG, TOKEN
+from t5like.losses import (
+    LABEL,
+    NEXT_SENTENCE,
+    SCORE,
+    SPAN,
+    TAG,
+    TOKEN,
+    LossSums,
+    summed_losses,
+    targets_of,
+    token_cross_entropy,
+)
 from t5like.models.attend import KeyValue
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import (
@@ -238,16 +250,59 @@ class Transformer(nn.Module):
         mask = Mask(query_segments=segment_ids, key_segments=segment_ids)
         return self.encoder(self.token_embedder(tokens), mask, positions, token_types, dropout_key)
 
+    def losses(
+        self,
+        batch: Batch,
+        dropout_key: jax.Array | None = None,
+        *,
+        z_loss: float = 0.0,
+        label_smoothing: float = 0.0,
+        num_chunks: int = 1,
+    ) -> dict[str, LossSums]:
+        """Returns by name the sums over all that is predicted from a batch; z-loss and smoothing are of tokens alone.
+
+        With several chunks the logits of the vocabulary are computed a chunk at a time and are never all there, as
+        `chunked_cross_entropy` says; the other heads have few logits, and always compute them at once.
+        """
+        token_settings = {"z_loss": z_loss, "label_smoothing": label_smoothing}
+        if num_chunks == 1 or self.config.head != "language_model":
+            return summed_losses(self.predictions(batch, dropout_key), batch, **token_settings)
+        x, targets = self.hidden_states(batch, split_key(dropout_key, 2)[0]), targets_of(batch)
+        losses = {
+            TOKEN: chunked_cross_entropy(
+                self._head_input(x),
+                self._vocabulary_head(),
+                targets[TOKEN],
+                num_chunks=num_chunks,
+                rules=self.rules,
+                **token_settings,
+            )
+        }
+        if NEXT_SENTENCE in targets:
+            logits = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+            losses[NEXT_SENTENCE] = token_cross_entropy(logits, *targets[NEXT_SENTENCE])
+        return losses
+
     def logits(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] float32 of final hidden states [batch, length, embed]."""
+        x = self._head_input(x)
+        logits = self.token_embedder.attend(x) if self.config.head_is_tied else self.logits_dense(x)
+        return logits + self.logits_bias if self.config.head_has_bias else logits
+
+    def _head_input(self, x: jax.Array) -> jax.Array:
+        """Returns what the kernel of the vocabulary's logits is multiplied with, of final hidden states."""
         c = self.config
         if c.transforms_head:
             x = self.logits_transform_norm(ACTIVATIONS[c.mlp_activations[0]](self.logits_transform(x)))
+        return x * c.embed_dim**-0.5 if c.head_is_tied and c.scales_tied_head else x
+
+    def _vocabulary_head(self) -> VocabularyHead:
+        c = self.config
         if c.head_is_tied:
-            logits = self.token_embedder.attend(x * c.embed_dim**-0.5 if c.scales_tied_head else x)
+            kernel = self.token_embedder.embedding.T
         else:
-            logits = self.logits_dense(x)
-        return logits + self.logits_bias if c.head_has_bias else logits
+            kernel = self.logits_dense.get_variable("params", "kernel")
+        return VocabularyHead(kernel.astype(c.compute_dtype), self.logits_bias if c.head_has_bias else None)
 
     def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
         """Returns one vector a row [batch, embed]: of an encoder's first token, or of a decoder's last real one.

@@ -78,7 +78,7 @@ class Optimizer(abc.ABC):
         """Returns the transformation whose updates, learning rate and sign included, are added to the params.
 
         The updates and every statistic in the state are float32 whatever the type of parameters and
-        gradients. The state counts the steps itself. The path of each statistic in the state ends with the
+        gradients, unless the config names another for a statistic. The state counts the steps itself. The path of each statistic in the state ends with the
         path of its parameter.
 
         Args:

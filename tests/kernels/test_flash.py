@@ -12,8 +12,8 @@ import pytest
 from t5like.kernels import toeplitz_tiles
 from t5like.kernels.flash_blocks import Inputs, Sizes, block_of, padded
 from t5like.kernels.flash_forward import flash_forward
+from t5like.mesh import MeshShape
 from t5like.models.attend_flash import FLASH
-from t5like.sharding import MeshShape
 from tests.attention_cases import Case, assert_equals_attention_at_once, attend, attend_and_back
 
 CASES = {

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from t5like.mesh import MeshShape
+from t5like.models import attend_per_example
 from t5like.models.attend_chunked import CHUNKED, LARGEST_CHUNK
 from t5like.models.attend_flash import FLASH
+from t5like.models.attend_per_example import PER_EXAMPLE, num_groups
 from t5like.models.masks import Mask
-from t5like.sharding import MeshShape
 from tests.attention_cases import Case, assert_equals_attention_at_once, attend_and_back, largest_array
 
 CASES = {
@@ -23,17 +25,33 @@ CASES = {
 }
 
 
+WAYS = {"per example": PER_EXAMPLE, "chunked": CHUNKED, "flash": FLASH}
+in_xla = pytest.mark.parametrize("way", [PER_EXAMPLE, CHUNKED], ids=["per example", "chunked"])
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@in_xla
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_chunked_attention_equals_attention_at_once_in_values_and_gradients(case):
-    assert_equals_attention_at_once(CHUNKED, case, tolerance=3e-6)
+def test_it_equals_attention_at_once_in_values_and_gradients(case, way):
+    assert_equals_attention_at_once(way, case, tolerance=3e-6)
 
 
-def test_chunked_attention_in_bfloat16_differs_from_attention_at_once_by_its_rounding():
+@in_xla
+def test_in_bfloat16_it_differs_from_attention_at_once_by_its_rounding(way):
     case = Case(num_queries=150, num_keys=150, is_causal=True, dtype="bfloat16")
-    assert_equals_attention_at_once(CHUNKED, case, tolerance=2e-2)
+    assert_equals_attention_at_once(way, case, tolerance=2e-2)
 
 
-@pytest.mark.parametrize("way", [CHUNKED, FLASH], ids=["chunked", "flash"])
+def test_examples_too_long_for_one_block_are_attended_some_heads_at_a_time(monkeypatch):
+    assert [num_groups(12, length, length) for length in (128, 512, 1024, 4096)] == [1, 1, 3, 12]
+    assert num_groups(7, 1024, 1024) == 7  # 2 would do, and do not divide
+    case = Case(num_queries=20, num_keys=24, heads=4)
+    monkeypatch.setattr(attend_per_example, "MOST_LOGITS", 2 * 20 * 24)
+    assert num_groups(4, 20, 24) == 2
+    assert_equals_attention_at_once(PER_EXAMPLE, case, tolerance=3e-6)
+
+
+@every_way
 def test_eight_devices_attend_as_one_does(way):
     case = Case(num_queries=20, num_keys=20, batch=4, heads=4, is_causal=True)
     mesh = MeshShape(data=2, fsdp=2, tensor=2).build()
@@ -65,7 +83,7 @@ def test_axes_that_are_split_already_are_left_alone(axes):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", [CHUNKED, FLASH], ids=["chunked", "flash"])
+@every_way
 def test_a_query_that_sees_nothing_is_given_nothing_and_gives_no_gradient(way):
     case = Case(num_queries=20, num_keys=20)
     arrays, _, gradient = case.arrays()

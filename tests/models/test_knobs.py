@@ -15,12 +15,13 @@ from flax import linen as nn
 
 from t5like.errors import UserError
 from t5like.losses import token_cross_entropy
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.models.masks import prefix_mask
 from t5like.models.stacks import unstack_layers
 from t5like.models.transformer import Transformer, init_params
-from t5like.sharding import AxisRules, MeshShape, put_batch
-from t5like.training import place
+from t5like.placement import place
+from t5like.sharding import AxisRules, put_batch
 from tests.tiny_models import MODELS, arrays_of, batch_of, is_real, load, ours
 
 FAMILIES = ["umt5", "bert", "roberta", "gpt2", "bart-scaled"]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import Norm, dropout, linear, split_key
-from t5like.sharding import MeshShape
 
 RMS = TransformerConfig(
     embed_dim=16, num_heads=1, head_dim=4, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=0

@@ -1,5 +1,6 @@
 """AdamW: against optax where comparable, what decays, and stacks against layers apart."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from t5like.errors import UserError
-from t5like.optim.adamw import AdamW, decay_mask
+from t5like.optim.adamw import AdamW, decay_mask, second_moment_in
 from t5like.optim.schedules import Constant, Linear
 
 SCHEDULE = Linear(peak=0.1, warmup_steps=2)
@@ -110,6 +111,34 @@ def test_state_is_float32_and_found_by_path_suffix() -> None:
     for name, x in statistics:
         assert x.dtype == jnp.float32
         assert x.shape == params[name].shape
+
+
+def second_moments(b2: float, dtype: Any) -> Any:
+    """Returns the second moments after 200 gradients of size 1 and 600 of size 0.1."""
+    tx = second_moment_in(dtype, optax.scale_by_adam(b2=b2))
+    params = jnp.zeros(500)
+    signs = jax.random.rademacher(jax.random.key(0), (800, 500), jnp.float32)
+    gradients = signs * np.where(np.arange(800) < 200, 1.0, 0.1)[:, None].astype(np.float32)
+    state, _ = jax.lax.scan(lambda state, g: (tx.update(g, state)[1], None), tx.init(params), gradients)
+    assert state.nu.dtype == dtype
+    return np.asarray(state.nu, np.float32)
+
+
+def test_a_second_moment_in_bfloat16_follows_smaller_gradients_up_to_the_largest_b2() -> None:
+    np.testing.assert_allclose(second_moments(0.98, jnp.float32), 0.01, rtol=1e-3)
+    np.testing.assert_allclose(second_moments(0.98, jnp.bfloat16), 0.01, rtol=0.15)
+    assert second_moments(0.999, jnp.bfloat16).min() > 0.15  # as after the first 200: it never fell
+    with pytest.raises(UserError, match=r"AdamW.b2 is 0.999, too near 1 .* 0.98 or less"):
+        AdamW(schedule=SCHEDULE, second_moment_dtype="bfloat16")
+
+
+def test_a_second_moment_in_bfloat16_gives_nearly_the_updates_of_one_in_float32() -> None:
+    config = AdamW(schedule=SCHEDULE, b2=0.98, weight_decay=0.1)
+    expected = trajectory(config.build(12, STACKED))
+    found = trajectory(dataclasses.replace(config, second_moment_dtype="bfloat16").build(12, STACKED))
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, rtol=0.02, atol=1e-5)
+    assert largest_difference(found[-1], expected[-1]) > 0
 
 
 @pytest.mark.parametrize(

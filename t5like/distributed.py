@@ -1,0 +1,151 @@
+"""One run on several hosts, as JAX sees it: they meet, agree on what they run, share rows out and put results together.
+
+On one host each of these does nothing, or what it says for one.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from t5like.batch import Features
+from t5like.data.lanes import ONLY_HOST, HostShare, merge_cursors
+from t5like.errors import UserError
+from t5like.hosts.member import this_member
+
+PyTree = Any
+
+# The watchers judge who is lost; JAX, which would end every process without a word, comes much later.
+_JAX_PATIENCE = 10
+_EVER_SECONDS = 7 * 24 * 3600
+
+
+def join_hosts() -> None:
+    """Makes this process one of the run's, if a watcher started it; call it before any device is used."""
+    member = this_member()
+    if member is None or jax.distributed.is_initialized():
+        return
+    own = member.membership
+    port = own.coordinator.rpartition(":")[2]
+    jax.distributed.initialize(
+        own.coordinator,
+        own.num_hosts,
+        own.host,
+        local_device_ids=None if own.local_device is None else [own.local_device],
+        cluster_detection_method="deactivate",  # it is known already
+        initialization_timeout=int(own.timeout_seconds),
+        coordinator_bind_address=f"{own.bind_address or '[::]'}:{port}",
+        heartbeat_timeout_seconds=int(_JAX_PATIENCE * own.timeout_seconds),
+        shutdown_timeout_seconds=_EVER_SECONDS,  # the first host writes the report meanwhile
+    )
+
+
+def is_first_host() -> bool:
+    """Returns whether this is the process that writes what a run writes once."""
+    return jax.process_index() == 0
+
+
+def host_name(host: int) -> str:
+    """Returns what messages call a host."""
+    member = this_member()
+    name = f" ({member.membership.names[host]})" if member is not None else ""
+    return f"Host {host} of {jax.process_count()}{name}"
+
+
+def mark() -> None:
+    """Takes note that something begins that all hosts do, in the same order; whoever lacks marks holds them up."""
+    member = this_member()
+    if member is not None:
+        member.mark()
+
+
+def gather(own: Any) -> list[Any]:
+    """Returns what each host gives, by host; all call it, with something small that JSON can hold."""
+    if jax.process_count() == 1:
+        return [own]
+    mark()
+    text = np.frombuffer(json.dumps(own).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.asarray(len(text), np.int32))
+    room = 1 << int(lengths.max()).bit_length()  # so that few sizes are compiled
+    padded = multihost_utils.process_allgather(np.pad(text, (0, room - len(text))))
+    return [json.loads(row[:length].tobytes()) for row, length in zip(padded, lengths, strict=True)]
+
+
+def agree(facts: Mapping[str, Any], *, remedy: str) -> None:
+    """Returns if all hosts state the same facts.
+
+    Args:
+      facts: what is stated, by its name in a sentence.
+
+    Raises:
+      UserError: they do not; it says which host differs from the first, and in what.
+    """
+    stated = gather(dict(facts))
+    for host, other in enumerate(stated):
+        for name, fact in stated[0].items():
+            if other[name] != fact:
+                raise UserError(f"{host_name(host)} has another {name} than host 0; {remedy}")
+
+
+def host_share(sharding: NamedSharding, batch_size: int) -> HostShare:
+    """Returns which part of the rows of a batch the devices of this host hold.
+
+    Hosts over which only the model is split hold the same rows. Where a host's rows do not lie together, or are no part
+    that counts, it is given the whole batch.
+
+    Args:
+      sharding: of a batch's features, by rows.
+    """
+    if jax.process_count() == 1:
+        return ONLY_HOST
+    indices = sharding.addressable_devices_indices_map((batch_size,))
+    parts = sorted({index[0].indices(batch_size)[:2] for index in indices.values() if index is not None})
+    first, last = parts[0][0], parts[-1][1]
+    lie_together = all(end == begin for (_, end), (begin, _) in itertools.pairwise(parts))
+    num_rows = last - first
+    if not lie_together or batch_size % num_rows or first % num_rows:
+        return ONLY_HOST
+    return HostShare(first // num_rows, batch_size // num_rows)
+
+
+def fetch(tree: PyTree) -> PyTree:
+    """Returns arrays, wherever their parts lie, whole and in this host's memory; all hosts call it."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+class Batches(Protocol):
+    """An endless stream of batches with a cursor."""
+
+    def __next__(self) -> Features: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class SharedBatches:
+    """This host's rows of batches, whose cursor is that of all hosts together."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __next__(self) -> Features:
+        return next(self._batches)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the cursor of all lanes; all hosts call it at the same step."""
+        return merge_cursors(gather(self._batches.get_state()))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a cursor."""
+        self._batches.set_state(state)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._batches.close()

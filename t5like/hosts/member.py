@@ -1,0 +1,130 @@
+"""What a training process knows of the run on several hosts it belongs to, and how it tells its watcher of itself."""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from t5like.errors import HostLostError, UserError
+
+MEMBER = "T5LIKE_MEMBER"  # set by the watcher
+BEAT_SECONDS = 0.5
+
+# An error here may be the echo of another host's end, of which the watchers hear within this time.
+ECHO_SECONDS = 3.0
+
+
+class Membership(NamedTuple):
+    """What the watcher tells the training process it starts."""
+
+    host: int
+    names: tuple[str, ...]
+    coordinator: str
+    bind_address: str  # where host 0 listens; "": everywhere
+    local_device: int | None
+    timeout_seconds: float
+    pipe: int  # file descriptor, as the next
+    noise: int
+
+    @property
+    def num_hosts(self) -> int:
+        """How many there are."""
+        return len(self.names)
+
+    def to_text(self) -> str:
+        """Returns what `read_membership` reads."""
+        return json.dumps(self._asdict())
+
+
+def read_membership(environment: Mapping[str, str]) -> Membership | None:
+    """Returns what the watcher told this process, None where there is no watcher."""
+    if MEMBER not in environment:
+        return None
+    told = json.loads(environment[MEMBER])
+    return Membership(**{**told, "names": tuple(told["names"])})
+
+
+class Member:
+    """This process's part in the run: a thread gives the watcher a sign of life, and how far training is."""
+
+    def __init__(self, membership: Membership) -> None:
+        """Begins to tell, and keeps output and errors for what Python prints."""
+        self.membership = membership
+        self._mark = 0
+        self._lock = threading.Lock()
+        os.set_inheritable(membership.pipe, False)
+        _keep_output_clean(is_first=membership.host == 0)
+        _keep_errors_clean(membership.noise)
+        threading.Thread(target=self._beat, name="t5like-beat", daemon=True).start()
+
+    def mark(self) -> None:
+        """Takes note that something begins which all hosts do in the same order: a step, an agreement."""
+        self._mark += 1
+
+    def run(self, main: Callable[[], int]) -> int:
+        """Returns the exit code of `main` if that is 0, and else ends the process, without waiting for other hosts."""
+        try:
+            code = main()
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        if code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
+    def hold_back(self, error: BaseException) -> None:
+        """Tells the watcher of an error and waits: if another host's end is behind it, this process ends here."""
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        self._write(why=f"{kind}{error}".partition("\n")[0].rstrip("."))
+        time.sleep(ECHO_SECONDS)
+
+    def _beat(self) -> None:
+        while True:
+            self._write(mark=self._mark)
+            time.sleep(BEAT_SECONDS)
+
+    def _write(self, **message: object) -> None:
+        try:
+            with self._lock:
+                os.write(self.membership.pipe, json.dumps(message).encode() + b"\n")
+        except OSError:  # the watcher is gone, and with it whoever knows how the others are
+            os._exit(HostLostError.exit_code)
+
+
+def _keep_output_clean(*, is_first: bool) -> None:
+    """Lets Python alone write to standard output, and that on the first host alone: gloo greets everybody there."""
+    output = os.dup(1)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    sys.stdout = os.fdopen(output if is_first else nothing, "w", buffering=1)
+
+
+def _keep_errors_clean(noise: int) -> None:
+    """Lets Python alone write to standard error; what else does is heard by the watcher, who decides."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    os.dup2(noise, 2)
+    os.close(noise)
+
+
+_MEMBER: list[Member] = []
+
+
+def become_member(environment: Mapping[str, str]) -> Member | None:
+    """Returns this process's part in a run on several hosts, None where a watcher did not start it."""
+    membership = read_membership(environment)
+    if membership is None:
+        return None
+    os.environ.pop(MEMBER, None)  # processes that this one starts are no part of it
+    _MEMBER.append(Member(membership))
+    return _MEMBER[0]
+
+
+def this_member() -> Member | None:
+    """Returns what `become_member` made."""
+    return _MEMBER[0] if _MEMBER else None
