@@ -103,7 +103,8 @@ class TransformerConfig:
     """Whether one draw serves all positions of a row, as in T5, or each position has its own."""
 
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Dtype of activations and of matrix products; parameters, norms, softmax and logits stay float32."""
+    """Dtype of activations and of matrix products, to which kernels are cast once a step; the parameters themselves, norms,
+    softmax and logits stay float32."""
     attention: Literal["at_once", "per_example"] = "at_once"
     """Whether attention is computed for the whole batch at once, or one example after another, which is faster and
     smaller on a single CPU and cannot be split over devices. The results are the same."""

@@ -299,7 +299,9 @@ class Transformer(nn.Module):
             kernel = self.token_embedder.embedding.T
         else:
             kernel = self.logits_dense.get_variable("params", "kernel")
-        return VocabularyHead(kernel.astype(c.compute_dtype), self.logits_bias if c.head_has_bias else None)
+        # Cast where it lies: else it may be gathered in float32 and cast then.
+        kernel = self.rules.constrain(kernel.astype(c.compute_dtype), "fsdp_embed", "vocab")
+        return VocabularyHead(kernel, self.logits_bias if c.head_has_bias else None)
 
     def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
         """Returns one vector a row [batch, embed]: of an encoder's first token, or of a decoder's last real one.
