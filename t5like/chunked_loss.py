@@ -36,9 +36,9 @@ class _Axes(NamedTuple):
     """The mesh axes, possibly none, over which the arrays of one device have to be summed."""
 
     tokens: tuple[str, ...] = ()
-    """Those that split batch and length: sums over tokens, and gradients of the head, are parts."""
+    """Those that split batch and length: gradients of the head are parts."""
     vocab: tuple[str, ...] = ()
-    """Those that split the vocabulary: sums over it, and gradients of the hidden states, are parts."""
+    """Those that split the vocabulary: sums over it and gradients of the hidden states are parts."""
     embed: tuple[str, ...] = ()
     """Those of `tokens` that split the parameter behind the kernel: each keeps its part of the gradient alone."""
 
@@ -75,17 +75,31 @@ def chunked_cross_entropy(
     return _cross_entropy(settings, hidden, head, targets)
 
 
+def chunked_row_losses(
+    hidden: jax.Array, head: VocabularyHead, targets: Targets, *, num_chunks: int, rules: AxisRules
+) -> LossSums:
+    """Returns the sums of each row apart, [batch] float32, without z-loss and smoothing; for evaluation.
+
+    Args: as `chunked_cross_entropy`.
+    """
+    settings = _Settings(num_chunks, 0.0, 0.0, rules)
+    by_token, _ = _on_each_device(settings, hidden, head, targets, has_gradients=False)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=1), by_token)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _cross_entropy(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets
 ) -> LossSums:
-    return _on_each_device(settings, hidden, head, targets, has_gradients=False)[0]
+    by_token, _ = _on_each_device(settings, hidden, head, targets, has_gradients=False)
+    return jax.tree.map(jnp.sum, by_token)
 
 
 def _forward(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets
 ) -> tuple[LossSums, Any]:
-    return _on_each_device(settings, hidden, head, targets, has_gradients=True)
+    by_token, gradients = _on_each_device(settings, hidden, head, targets, has_gradients=True)
+    return jax.tree.map(jnp.sum, by_token), gradients
 
 
 def _backward(settings: _Settings, gradients: _Gradients, of_sums: LossSums) -> tuple[Any, ...]:
@@ -102,7 +116,7 @@ _cross_entropy.defvjp(_forward, _backward)
 def _on_each_device(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets, *, has_gradients: bool
 ) -> tuple[LossSums, _Gradients | None]:
-    """Returns the sums, and the gradients if so told, split as the rules split the arrays they are of."""
+    """Returns the losses of each token, [batch, length], and the gradients if so told; split as the rules say."""
     run = functools.partial(_in_chunks, settings, has_gradients=has_gradients)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -122,7 +136,7 @@ def _on_each_device(
     return jax.shard_map(
         functools.partial(run, axes),
         in_specs=(of_tokens, VocabularyHead(whole_rows, of_bias), Targets(of_tokens, of_tokens)),
-        out_specs=(PartitionSpec(), of_gradients),
+        out_specs=(of_tokens, of_gradients),
         check_vma=False,
     )(hidden, head, targets)
 
@@ -145,31 +159,32 @@ def _in_chunks(
     *,
     has_gradients: bool,
 ) -> tuple[LossSums, _Gradients | None]:
-    """Returns the sums over all tokens and the gradients, from the arrays of one device."""
+    """Returns the losses of each token, [batch, length], and the gradients, from the arrays of one device."""
     tokens = jax.tree.map(
         lambda x: _cut(x, settings.num_chunks),
         (hidden.reshape(-1, hidden.shape[-1]), *map(jnp.ravel, targets)),
     )
-    no_sums = LossSums(*(jnp.zeros((), jnp.float32),) * 4)
     no_gradient = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), head) if has_gradients else None
 
-    def add_chunk(carry: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-        sums, of_hidden, of_head = _one_chunk(settings, axes, head, *chunk, has_gradients=has_gradients)
-        return jax.tree.map(jnp.add, carry, (sums, of_head)), of_hidden
+    def add_chunk(of_head: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+        losses, of_hidden, more = _one_chunk(settings, axes, head, *chunk, has_gradients=has_gradients)
+        return jax.tree.map(jnp.add, of_head, more), (losses, of_hidden)
 
-    (sums, of_head), of_hidden = jax.lax.scan(add_chunk, (no_sums, no_gradient), tokens)
-    sums = jax.lax.psum(sums, axes.tokens)
+    def joined(x: jax.Array) -> jax.Array:  # [chunks, tokens of a chunk, ...] -> [batch, length, ...]
+        num_tokens = hidden.shape[0] * hidden.shape[1]
+        return x.reshape(-1, *x.shape[2:])[:num_tokens].reshape(*hidden.shape[:2], *x.shape[2:])
+
+    of_head, by_chunk = jax.lax.scan(add_chunk, no_gradient, tokens)
+    losses, of_hidden = jax.tree.map(joined, by_chunk)
     if of_head is None:
-        return sums, None
-    # [chunks, tokens of a chunk, embed] -> [batch, length, embed]
-    of_hidden = of_hidden.reshape(-1, hidden.shape[-1])[: hidden.shape[0] * hidden.shape[1]]
-    of_hidden = jax.lax.psum(of_hidden, axes.vocab).reshape(hidden.shape)
+        return losses, None
+    of_hidden = jax.lax.psum(of_hidden, axes.vocab)
     of_kernel, of_bias = of_head
     if axes.embed:
         of_kernel = jax.lax.psum_scatter(of_kernel, axes.embed, scatter_dimension=0, tiled=True)
     of_kernel = jax.lax.psum(of_kernel, tuple(a for a in axes.tokens if a not in axes.embed))
     of_bias = None if of_bias is None else jax.lax.psum(of_bias, axes.tokens)
-    return sums, _Gradients(of_hidden, VocabularyHead(of_kernel.astype(head.kernel.dtype), of_bias))
+    return losses, _Gradients(of_hidden, VocabularyHead(of_kernel.astype(head.kernel.dtype), of_bias))
 
 
 def _cut(x: jax.Array, num_chunks: int) -> jax.Array:
@@ -188,7 +203,7 @@ def _one_chunk(
     *,
     has_gradients: bool,
 ) -> tuple[LossSums, jax.Array | None, VocabularyHead | None]:
-    """Returns the sums over one chunk, and the gradients of x and of the head; None where not asked for.
+    """Returns the losses of the tokens of one chunk, and the gradients of x and of the head; None if not asked for.
 
     Args:
       x: [tokens, embed].
@@ -208,14 +223,14 @@ def _one_chunk(
     sum_of_exp, target_logit, sum_of_logits = jax.lax.psum((of_exp, of_target, of_all), axes.vocab)
     log_z = largest + jnp.log(sum_of_exp)
     cross_entropy = cross_entropy_of(log_z, target_logit, sum_of_logits, vocab, settings.label_smoothing)
-    sums = LossSums(
-        cross_entropy=jnp.sum(cross_entropy * weights),
-        z_loss=settings.z_loss * jnp.sum(jnp.square(log_z) * weights),
-        num_correct=jnp.sum((target_logit >= largest) * weights),
-        weight=jnp.sum(weights),
+    losses = LossSums(
+        cross_entropy=cross_entropy * weights,
+        z_loss=settings.z_loss * jnp.square(log_z) * weights,
+        num_correct=(target_logit >= largest) * weights,
+        weight=weights,
     )
     if not has_gradients:
-        return sums, None, None
+        return losses, None, None
     on, off = smoothed(settings.label_smoothing, vocab)
     softmax = jnp.exp(logits - log_z[:, None]) * (1.0 + 2.0 * settings.z_loss * log_z)[:, None]
     of_logits = (softmax - jnp.where(is_target, on, off)) * weights[:, None]
@@ -223,4 +238,4 @@ def _one_chunk(
     of_logits = of_logits.astype(kernel.dtype)
     of_x = jnp.dot(of_logits, kernel.T, preferred_element_type=jnp.float32).astype(x.dtype)
     of_kernel = jnp.dot(x.T, of_logits, preferred_element_type=jnp.float32)
-    return sums, of_x, VocabularyHead(of_kernel, of_bias)
+    return losses, of_x, VocabularyHead(of_kernel, of_bias)
