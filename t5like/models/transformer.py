@@ -265,14 +265,12 @@ class Transformer(nn.Module):
         With several chunks the logits of the vocabulary are computed a chunk at a time and are never all there, as
         `chunked_cross_entropy` says; the other heads have few logits, and always compute them at once.
         """
-        settings = {"z_loss": z_loss, "label_smoothing": label_smoothing}
+        settings: dict[str, Any] = {"z_loss": z_loss, "label_smoothing": label_smoothing}
         if num_chunks == 1 or self.config.head != "language_model":
             return summed_losses(self.predictions(batch, dropout_key), batch, **settings)
         x, targets = self.hidden_states(batch, split_key(dropout_key, 2)[0]), targets_of(batch)
-        chunks, head = {"num_chunks": num_chunks, "rules": self.rules}, self._vocabulary_head()
-        losses = {
-            TOKEN: chunked_cross_entropy(self._head_input(x), head, targets[TOKEN], **chunks, **settings)
-        }
+        token = self._head_input(x), self._vocabulary_head(), targets[TOKEN]
+        losses = {TOKEN: chunked_cross_entropy(*token, num_chunks=num_chunks, rules=self.rules, **settings)}
         if NEXT_SENTENCE in targets:
             losses[NEXT_SENTENCE] = token_cross_entropy(self._follows(x, batch), *targets[NEXT_SENTENCE])
         return losses
@@ -282,8 +280,8 @@ class Transformer(nn.Module):
         if num_chunks == 1 or self.config.head != "language_model":
             return jax.vmap(summed_losses)(self.predictions(batch), batch)
         x, targets = self.hidden_states(batch), targets_of(batch)
-        chunks, head = {"num_chunks": num_chunks, "rules": self.rules}, self._vocabulary_head()
-        losses = {TOKEN: chunked_row_losses(self._head_input(x), head, targets[TOKEN], **chunks)}
+        token = self._head_input(x), self._vocabulary_head(), targets[TOKEN]
+        losses = {TOKEN: chunked_row_losses(*token, num_chunks=num_chunks, rules=self.rules)}
         if NEXT_SENTENCE in targets:
             logits = self._follows(x, batch)
             losses[NEXT_SENTENCE] = jax.vmap(token_cross_entropy)(logits, *targets[NEXT_SENTENCE])
