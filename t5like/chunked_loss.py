@@ -6,6 +6,8 @@ those of the hidden states and of the head behind, the backward pass only scales
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -178,13 +180,18 @@ def _in_chunks(
     losses, of_hidden = jax.tree.map(joined, by_chunk)
     if of_head is None:
         return losses, None
-    of_hidden = jax.lax.psum(of_hidden, axes.vocab)
+    of_hidden = _over(jax.lax.psum, axes.vocab, of_hidden)
     of_kernel, of_bias = of_head
     if axes.embed:
         of_kernel = jax.lax.psum_scatter(of_kernel, axes.embed, scatter_dimension=0, tiled=True)
-    of_kernel = jax.lax.psum(of_kernel, tuple(a for a in axes.tokens if a not in axes.embed))
-    of_bias = None if of_bias is None else jax.lax.psum(of_bias, axes.tokens)
+    of_kernel = _over(jax.lax.psum, tuple(a for a in axes.tokens if a not in axes.embed), of_kernel)
+    of_bias = _over(jax.lax.psum, axes.tokens, of_bias)
     return losses, _Gradients(of_hidden, VocabularyHead(of_kernel.astype(head.kernel.dtype), of_bias))
+
+
+def _over(reduce: Callable[..., Any], axes: tuple[str, ...], x: Any) -> Any:
+    """Returns x, an array or a tree of them, reduced over mesh axes; x itself where there are none."""
+    return reduce(x, axes) if axes else x
 
 
 def _cut(x: jax.Array, num_chunks: int) -> jax.Array:
@@ -213,14 +220,16 @@ def _one_chunk(
     logits = jnp.dot(x, kernel, preferred_element_type=jnp.float32)  # [tokens, embed] -> [tokens, vocab here]
     logits = logits if bias is None else logits + bias
     vocab_here = logits.shape[1]
-    vocab = vocab_here * jax.lax.axis_size(axes.vocab)
-    is_target = jnp.arange(vocab_here) + vocab_here * jax.lax.axis_index(axes.vocab) == ids[:, None]
+    vocab = vocab_here * math.prod(jax.lax.axis_size(name) for name in axes.vocab)
+    first = vocab_here * jax.lax.axis_index(axes.vocab) if axes.vocab else 0
+    is_target = first + jnp.arange(vocab_here) == ids[:, None]
 
-    largest = jax.lax.pmax(jnp.max(logits, axis=1), axes.vocab)
+    largest = _over(jax.lax.pmax, axes.vocab, jnp.max(logits, axis=1))
     of_exp = jnp.sum(jnp.exp(logits - largest[:, None]), axis=1)
     of_target = jnp.sum(jnp.where(is_target, logits, 0.0), axis=1)
     of_all = jnp.sum(logits, axis=1) if settings.label_smoothing else None
-    sum_of_exp, target_logit, sum_of_logits = jax.lax.psum((of_exp, of_target, of_all), axes.vocab)
+    parts = of_exp, of_target, of_all
+    sum_of_exp, target_logit, sum_of_logits = _over(jax.lax.psum, axes.vocab, parts)
     log_z = largest + jnp.log(sum_of_exp)
     cross_entropy = cross_entropy_of(log_z, target_logit, sum_of_logits, vocab, settings.label_smoothing)
     losses = LossSums(
