@@ -6,6 +6,8 @@ those of the hidden states and of the head behind, the backward pass only scales
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,9 +38,9 @@ class _Axes(NamedTuple):
     """The mesh axes, possibly none, over which the arrays of one device have to be summed."""
 
     tokens: tuple[str, ...] = ()
-    """Those that split batch and length: sums over tokens, and gradients of the head, are parts."""
+    """Those that split batch and length: gradients of the head are parts."""
     vocab: tuple[str, ...] = ()
-    """Those that split the vocabulary: sums over it, and gradients of the hidden states, are parts."""
+    """Those that split the vocabulary: sums over it and gradients of the hidden states are parts."""
     embed: tuple[str, ...] = ()
     """Those of `tokens` that split the parameter behind the kernel: each keeps its part of the gradient alone."""
 
@@ -75,17 +77,31 @@ def chunked_cross_entropy(
     return _cross_entropy(settings, hidden, head, targets)
 
 
+def chunked_row_losses(
+    hidden: jax.Array, head: VocabularyHead, targets: Targets, *, num_chunks: int, rules: AxisRules
+) -> LossSums:
+    """Returns the sums of each row apart, [batch] float32, without z-loss and smoothing; for evaluation.
+
+    Args: as `chunked_cross_entropy`.
+    """
+    settings = _Settings(num_chunks, 0.0, 0.0, rules)
+    by_token, _ = _on_each_device(settings, hidden, head, targets, has_gradients=False)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=1), by_token)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _cross_entropy(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets
 ) -> LossSums:
-    return _on_each_device(settings, hidden, head, targets, has_gradients=False)[0]
+    by_token, _ = _on_each_device(settings, hidden, head, targets, has_gradients=False)
+    return jax.tree.map(jnp.sum, by_token)
 
 
 def _forward(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets
 ) -> tuple[LossSums, Any]:
-    return _on_each_device(settings, hidden, head, targets, has_gradients=True)
+    by_token, gradients = _on_each_device(settings, hidden, head, targets, has_gradients=True)
+    return jax.tree.map(jnp.sum, by_token), gradients
 
 
 def _backward(settings: _Settings, gradients: _Gradients, of_sums: LossSums) -> tuple[Any, ...]:
@@ -102,7 +118,7 @@ _cross_entropy.defvjp(_forward, _backward)
 def _on_each_device(
     settings: _Settings, hidden: jax.Array, head: VocabularyHead, targets: Targets, *, has_gradients: bool
 ) -> tuple[LossSums, _Gradients | None]:
-    """Returns the sums, and the gradients if so told, split as the rules split the arrays they are of."""
+    """Returns the losses of each token, [batch, length], and the gradients if so told; split as the rules say."""
     run = functools.partial(_in_chunks, settings, has_gradients=has_gradients)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -122,7 +138,7 @@ def _on_each_device(
     return jax.shard_map(
         functools.partial(run, axes),
         in_specs=(of_tokens, VocabularyHead(whole_rows, of_bias), Targets(of_tokens, of_tokens)),
-        out_specs=(PartitionSpec(), of_gradients),
+        out_specs=(of_tokens, of_gradients),
         check_vma=False,
     )(hidden, head, targets)
 
@@ -145,31 +161,37 @@ def _in_chunks(
     *,
     has_gradients: bool,
 ) -> tuple[LossSums, _Gradients | None]:
-    """Returns the sums over all tokens and the gradients, from the arrays of one device."""
+    """Returns the losses of each token, [batch, length], and the gradients, from the arrays of one device."""
     tokens = jax.tree.map(
         lambda x: _cut(x, settings.num_chunks),
         (hidden.reshape(-1, hidden.shape[-1]), *map(jnp.ravel, targets)),
     )
-    no_sums = LossSums(*(jnp.zeros((), jnp.float32),) * 4)
     no_gradient = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), head) if has_gradients else None
 
-    def add_chunk(carry: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
-        sums, of_hidden, of_head = _one_chunk(settings, axes, head, *chunk, has_gradients=has_gradients)
-        return jax.tree.map(jnp.add, carry, (sums, of_head)), of_hidden
+    def add_chunk(of_head: Any, chunk: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+        losses, of_hidden, more = _one_chunk(settings, axes, head, *chunk, has_gradients=has_gradients)
+        return jax.tree.map(jnp.add, of_head, more), (losses, of_hidden)
 
-    (sums, of_head), of_hidden = jax.lax.scan(add_chunk, (no_sums, no_gradient), tokens)
-    sums = jax.lax.psum(sums, axes.tokens)
+    def joined(x: jax.Array) -> jax.Array:  # [chunks, tokens of a chunk, ...] -> [batch, length, ...]
+        num_tokens = hidden.shape[0] * hidden.shape[1]
+        return x.reshape(-1, *x.shape[2:])[:num_tokens].reshape(*hidden.shape[:2], *x.shape[2:])
+
+    of_head, by_chunk = jax.lax.scan(add_chunk, no_gradient, tokens)
+    losses, of_hidden = jax.tree.map(joined, by_chunk)
     if of_head is None:
-        return sums, None
-    # [chunks, tokens of a chunk, embed] -> [batch, length, embed]
-    of_hidden = of_hidden.reshape(-1, hidden.shape[-1])[: hidden.shape[0] * hidden.shape[1]]
-    of_hidden = jax.lax.psum(of_hidden, axes.vocab).reshape(hidden.shape)
+        return losses, None
+    of_hidden = _over(jax.lax.psum, axes.vocab, of_hidden)
     of_kernel, of_bias = of_head
     if axes.embed:
         of_kernel = jax.lax.psum_scatter(of_kernel, axes.embed, scatter_dimension=0, tiled=True)
-    of_kernel = jax.lax.psum(of_kernel, tuple(a for a in axes.tokens if a not in axes.embed))
-    of_bias = None if of_bias is None else jax.lax.psum(of_bias, axes.tokens)
-    return sums, _Gradients(of_hidden, VocabularyHead(of_kernel.astype(head.kernel.dtype), of_bias))
+    of_kernel = _over(jax.lax.psum, tuple(a for a in axes.tokens if a not in axes.embed), of_kernel)
+    of_bias = _over(jax.lax.psum, axes.tokens, of_bias)
+    return losses, _Gradients(of_hidden, VocabularyHead(of_kernel.astype(head.kernel.dtype), of_bias))
+
+
+def _over(reduce: Callable[..., Any], axes: tuple[str, ...], x: Any) -> Any:
+    """Returns x, an array or a tree of them, reduced over mesh axes; x itself where there are none."""
+    return reduce(x, axes) if axes else x
 
 
 def _cut(x: jax.Array, num_chunks: int) -> jax.Array:
@@ -188,7 +210,7 @@ def _one_chunk(
     *,
     has_gradients: bool,
 ) -> tuple[LossSums, jax.Array | None, VocabularyHead | None]:
-    """Returns the sums over one chunk, and the gradients of x and of the head; None where not asked for.
+    """Returns the losses of the tokens of one chunk, and the gradients of x and of the head; None if not asked for.
 
     Args:
       x: [tokens, embed].
@@ -198,24 +220,26 @@ def _one_chunk(
     logits = jnp.dot(x, kernel, preferred_element_type=jnp.float32)  # [tokens, embed] -> [tokens, vocab here]
     logits = logits if bias is None else logits + bias
     vocab_here = logits.shape[1]
-    vocab = vocab_here * jax.lax.axis_size(axes.vocab)
-    is_target = jnp.arange(vocab_here) + vocab_here * jax.lax.axis_index(axes.vocab) == ids[:, None]
+    vocab = vocab_here * math.prod(jax.lax.axis_size(name) for name in axes.vocab)
+    first = vocab_here * jax.lax.axis_index(axes.vocab) if axes.vocab else 0
+    is_target = first + jnp.arange(vocab_here) == ids[:, None]
 
-    largest = jax.lax.pmax(jnp.max(logits, axis=1), axes.vocab)
+    largest = _over(jax.lax.pmax, axes.vocab, jnp.max(logits, axis=1))
     of_exp = jnp.sum(jnp.exp(logits - largest[:, None]), axis=1)
     of_target = jnp.sum(jnp.where(is_target, logits, 0.0), axis=1)
     of_all = jnp.sum(logits, axis=1) if settings.label_smoothing else None
-    sum_of_exp, target_logit, sum_of_logits = jax.lax.psum((of_exp, of_target, of_all), axes.vocab)
+    parts = of_exp, of_target, of_all
+    sum_of_exp, target_logit, sum_of_logits = _over(jax.lax.psum, axes.vocab, parts)
     log_z = largest + jnp.log(sum_of_exp)
     cross_entropy = cross_entropy_of(log_z, target_logit, sum_of_logits, vocab, settings.label_smoothing)
-    sums = LossSums(
-        cross_entropy=jnp.sum(cross_entropy * weights),
-        z_loss=settings.z_loss * jnp.sum(jnp.square(log_z) * weights),
-        num_correct=jnp.sum((target_logit >= largest) * weights),
-        weight=jnp.sum(weights),
+    losses = LossSums(
+        cross_entropy=cross_entropy * weights,
+        z_loss=settings.z_loss * jnp.square(log_z) * weights,
+        num_correct=(target_logit >= largest) * weights,
+        weight=weights,
     )
     if not has_gradients:
-        return sums, None, None
+        return losses, None, None
     on, off = smoothed(settings.label_smoothing, vocab)
     softmax = jnp.exp(logits - log_z[:, None]) * (1.0 + 2.0 * settings.z_loss * log_z)[:, None]
     of_logits = (softmax - jnp.where(is_target, on, off)) * weights[:, None]
@@ -223,4 +247,4 @@ def _one_chunk(
     of_logits = of_logits.astype(kernel.dtype)
     of_x = jnp.dot(of_logits, kernel.T, preferred_element_type=jnp.float32).astype(x.dtype)
     of_kernel = jnp.dot(x.T, of_logits, preferred_element_type=jnp.float32)
-    return sums, of_x, VocabularyHead(of_kernel, of_bias)
+    return losses, of_x, VocabularyHead(of_kernel, of_bias)

@@ -140,7 +140,13 @@ def measure_text(
         max_damaged_blocks=trained_as.max_damaged_blocks,
     )
     params = init.restore(placement.params)
-    loss = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
+    loss = held_out_loss(
+        placement.model,
+        rows,
+        batch_size=config.batch_size,
+        sharding=placement.batch,
+        loss_chunks=trained_as.loss_chunks,
+    )
     samples = pretraining_samples(
         placement.model, params, rows, vocabulary=init.vocabulary, sharding=placement.batch
     )

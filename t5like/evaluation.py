@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from t5like.batch import EXAMPLE_IDS, Features, trained_stack, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.distributed import fetch
-from t5like.losses import LossSums, loss_metrics, summed_losses
+from t5like.losses import LossSums, loss_metrics
 from t5like.models.transformer import Transformer
 from t5like.ngram_model import NgramModel, floor_nats_per_token, sequences_of_rows
 from t5like.scores import Score
@@ -74,7 +74,12 @@ def ngram_score(
 
 
 def held_out_loss(
-    model: Transformer, rows: Sequence[Features], *, batch_size: int, sharding: NamedSharding
+    model: Transformer,
+    rows: Sequence[Features],
+    *,
+    batch_size: int,
+    sharding: NamedSharding,
+    loss_chunks: int = 1,
 ) -> Evaluation:
     """Returns the evaluation that gives the means of `t5like.losses.loss_metrics` over all the rows.
 
@@ -84,8 +89,8 @@ def held_out_loss(
 
     @jax.jit
     def row_sums(params: PyTree, batch: dict[str, jax.Array]) -> dict[str, LossSums]:
-        logits = model.apply({"params": params}, batch, method=Transformer.predictions)
-        return jax.vmap(summed_losses)(logits, batch)
+        method = Transformer.row_losses
+        return model.apply({"params": params}, batch, num_chunks=loss_chunks, method=method)
 
     def evaluate(params: PyTree) -> dict[str, float]:
         sums: dict[str, list[np.ndarray]] = collections.defaultdict(list)  # [4, rows of a batch] each

@@ -142,7 +142,13 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
         max_rows=config.max_eval_rows,
         max_damaged_blocks=config.max_damaged_blocks,
     )
-    evaluate = held_out_loss(placement.model, rows, batch_size=config.batch_size, sharding=placement.batch)
+    evaluate = held_out_loss(
+        placement.model,
+        rows,
+        batch_size=config.batch_size,
+        sharding=placement.batch,
+        loss_chunks=config.loss_chunks,
+    )
     state = train(
         config,
         placement,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy
+from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy, chunked_row_losses
 from t5like.losses import Targets, token_cross_entropy
 from t5like.models.transformer import Transformer
 from t5like.sharding import AxisRules, MeshShape
@@ -162,6 +162,19 @@ def test_every_mesh_computes_what_one_device_does(mesh):
     of_kernel = gradients[1].kernel
     is_like_its_parameter = of_kernel.sharding.is_equivalent_to(args[1].kernel.sharding, 2)
     assert is_like_its_parameter or mesh == "split-parameters-alone"  # whose part the optimizer takes
+
+
+def test_rows_apart_have_the_sums_of_their_logits_at_once_on_a_mesh():
+    mesh_shape, rules = MESHES["mixed"]
+    hidden, head, targets = random_inputs()
+    with jax.set_mesh(mesh_shape.build()):
+        loss = functools.partial(chunked_row_losses, num_chunks=4, rules=rules)
+        rows = jax.jit(loss)(hidden, head, targets)
+    assert all(x.shape == (NUM_ROWS,) for x in rows)
+    for i in range(NUM_ROWS):
+        row = jax.tree.map(lambda x, i=i: x[i : i + 1], (hidden, targets))
+        expected = np.stack(whole(row[0], head, row[1]))
+        np.testing.assert_allclose(np.stack(rows)[:, i], expected, rtol=1e-5)
 
 
 def test_the_head_is_gathered_once_and_its_gradient_reduced_once():

@@ -39,7 +39,7 @@ def rows_of(model: Transformer) -> list[dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", ["t5-1.1", "bert-next-sentence", "gpt2"])
-def test_metrics_are_the_same_for_every_batch_size(name: str) -> None:
+def test_metrics_are_the_same_for_every_batch_size_and_in_chunks(name: str) -> None:
     model, params, _ = ours(name)
     rows = rows_of(model)
     params = jax.tree.map(np.asarray, params)
@@ -47,6 +47,9 @@ def test_metrics_are_the_same_for_every_batch_size(name: str) -> None:
     measured = [
         held_out_loss(model, rows, batch_size=batch_size, sharding=sharding)(params)
         for batch_size, sharding in ((1, ON_ONE), (3, ON_ONE), (7, ON_ONE), (16, ON_ONE), (16, on_all))
+    ]
+    measured += [
+        held_out_loss(model, rows, batch_size=3, sharding=ON_ONE, loss_chunks=num)(params) for num in (2, 5)
     ]
     for metrics in measured:
         assert metrics == pytest.approx(measured[0], rel=1e-6)

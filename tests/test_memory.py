@@ -39,9 +39,8 @@ MIXED = MeshShape(data=2, fsdp=2, tensor=2)
 MESHES = pytest.mark.parametrize("mesh", [DATA, FSDP, MIXED], ids=["data", "fsdp", "mixed"])
 
 
-@functools.cache
-def compile_step(mesh=MIXED, model=MODEL, **changes):
-    """Returns the compiled train step and its abstract state; nothing is computed."""
+def lower_step(mesh=MIXED, model=MODEL, **changes):
+    """Returns the train step as a program not yet compiled, and its abstract state; nothing is computed."""
     config = dataclasses.replace(CONFIG, **changes)
     placement = place(model, mesh, AxisRules(), batch_size=NUM_ROWS)
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
@@ -58,7 +57,14 @@ def compile_step(mesh=MIXED, model=MODEL, **changes):
     }
     with jax.set_mesh(placement.mesh):
         step = jit_train_step(config, placement, optimizer)
-        return step.lower(state, batch, jax.ShapeDtypeStruct((), np.uint32)).compile(), state
+        return step.lower(state, batch, jax.ShapeDtypeStruct((), np.uint32)), state
+
+
+@functools.cache
+def compile_step(mesh=MIXED, **changes):
+    """Returns the compiled train step and its abstract state."""
+    lowered, state = lower_step(mesh, **changes)
+    return lowered.compile(), state
 
 
 def shapes_in(compiled):
@@ -179,3 +185,15 @@ def test_each_kernel_is_cast_once_and_outside_the_loop_over_layers(num_microbatc
         assert casts[True][shape] == stacked.count(shape), "not once"
         assert casts[True][shape[1:]] == 0, "within the loop"
         assert casts[False][shape[1:]] > 0, "nowhere at all: the test finds nothing"
+
+
+def test_kernels_are_gathered_in_bfloat16(tmp_path):
+    """As the program is once it is split over devices; later the CPU's compiler widens what it cannot send."""
+    lowered, _ = lower_step(FSDP, dataclasses.replace(MODEL, compute_dtype="bfloat16"), loss_chunks=2)
+    lowered.compile({"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning"})
+    (path,) = tmp_path.glob("*jit_train_step*after_spmd-partitioning*.txt")
+    gathered = re.findall(r"= (\w+)\[([\d,]+)\]\S* all-gather\(", path.read_text())
+    shapes = {dtype: {shape for found, shape in gathered if found == dtype} for dtype in ("bf16", "f32")}
+    width, mlp = MODEL.embed_dim, MODEL.mlp_dim
+    assert {f"{width},{width}", f"{width},{mlp}", f"{width},{VOCAB}"} <= shapes["bf16"]
+    assert shapes["f32"] <= {f"{VOCAB},{width}"}, "more than the table that tokens are looked up in"

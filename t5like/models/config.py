@@ -104,11 +104,12 @@ class TransformerConfig:
     """Whether one draw serves all positions of a row, as in T5, or each position has its own."""
 
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Dtype of activations and of matrix products; parameters, norms, softmax and logits stay float32."""
+    """Dtype of activations and of matrix products, to which kernels are cast once a step; the parameters themselves, norms,
+    softmax and logits stay float32."""
     attention: AttentionWay = "at_once"
-    """How attention is computed, with the same results: for the whole batch at once; one example after another, which
-    is faster and smaller on a single CPU and cannot be split over devices; some keys at a time, in memory that grows
-    with the length and not its square; or likewise by a TPU kernel, of which other devices make the former."""
+    """How attention is computed, with the same results: for the whole batch at once; one example after another, in
+    logits that stay near the core, and so faster on a CPU and with less traffic on a TPU; some keys at a time, in memory
+    that grows with the length and not its square; or likewise by a TPU kernel, of which other devices make the former."""
     scans_layers: bool = True
     """True stacks the layers' parameters and runs them in a loop: compile time stays flat in depth."""
     unrolls_scan: bool = False

@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from t5like.batch import EXAMPLE_LENGTHS, EXAMPLE_STARTS
-from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy
+from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy, chunked_row_losses
 from t5like.errors import UserError
 from t5like.losses import (
     LABEL,
@@ -184,8 +184,12 @@ class Transformer(nn.Module):
         x = self.hidden_states(batch, split_key(dropout_key, 2)[0])  # the same draws as in __call__
         logits_of = {TOKEN: self.rules.constrain(self.logits(x), "batch", "length", "vocab")}
         if c.predicts_next_sentence:
-            logits_of[NEXT_SENTENCE] = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
+            logits_of[NEXT_SENTENCE] = self._follows(x, batch)
         return logits_of
+
+    def _follows(self, x: jax.Array, batch: Batch) -> jax.Array:
+        """Returns logits [batch, 2] float32, of the second text following the first or not."""
+        return self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
 
     def hidden_states(self, batch: Batch, dropout_key: jax.Array | None = None) -> jax.Array:
         """Returns the output of the last stack [batch, length, embed]."""
@@ -264,23 +268,26 @@ class Transformer(nn.Module):
         With several chunks the logits of the vocabulary are computed a chunk at a time and are never all there, as
         `chunked_cross_entropy` says; the other heads have few logits, and always compute them at once.
         """
-        token_settings = {"z_loss": z_loss, "label_smoothing": label_smoothing}
+        settings: dict[str, Any] = {"z_loss": z_loss, "label_smoothing": label_smoothing}
         if num_chunks == 1 or self.config.head != "language_model":
-            return summed_losses(self.predictions(batch, dropout_key), batch, **token_settings)
+            return summed_losses(self.predictions(batch, dropout_key), batch, **settings)
         x, targets = self.hidden_states(batch, split_key(dropout_key, 2)[0]), targets_of(batch)
-        losses = {
-            TOKEN: chunked_cross_entropy(
-                self._head_input(x),
-                self._vocabulary_head(),
-                targets[TOKEN],
-                num_chunks=num_chunks,
-                rules=self.rules,
-                **token_settings,
-            )
-        }
+        token = self._head_input(x), self._vocabulary_head(), targets[TOKEN]
+        losses = {TOKEN: chunked_cross_entropy(*token, num_chunks=num_chunks, rules=self.rules, **settings)}
         if NEXT_SENTENCE in targets:
-            logits = self.next_sentence(self.pool(x, batch)).astype(jnp.float32)
-            losses[NEXT_SENTENCE] = token_cross_entropy(logits, *targets[NEXT_SENTENCE])
+            losses[NEXT_SENTENCE] = token_cross_entropy(self._follows(x, batch), *targets[NEXT_SENTENCE])
+        return losses
+
+    def row_losses(self, batch: Batch, *, num_chunks: int = 1) -> dict[str, LossSums]:
+        """Returns what `losses` does, [rows] each, of every row apart and without z-loss, smoothing and dropout."""
+        if num_chunks == 1 or self.config.head != "language_model":
+            return jax.vmap(summed_losses)(self.predictions(batch), batch)
+        x, targets = self.hidden_states(batch), targets_of(batch)
+        token = self._head_input(x), self._vocabulary_head(), targets[TOKEN]
+        losses = {TOKEN: chunked_row_losses(*token, num_chunks=num_chunks, rules=self.rules)}
+        if NEXT_SENTENCE in targets:
+            logits = self._follows(x, batch)
+            losses[NEXT_SENTENCE] = jax.vmap(token_cross_entropy)(logits, *targets[NEXT_SENTENCE])
         return losses
 
     def logits(self, x: jax.Array) -> jax.Array:
@@ -302,7 +309,9 @@ class Transformer(nn.Module):
             kernel = self.token_embedder.embedding.T
         else:
             kernel = self.logits_dense.get_variable("params", "kernel")
-        return VocabularyHead(kernel.astype(c.compute_dtype), self.logits_bias if c.head_has_bias else None)
+        # Cast where it lies: else it may be gathered in float32 and cast then.
+        kernel = self.rules.constrain(kernel.astype(c.compute_dtype), "fsdp_embed", "vocab")
+        return VocabularyHead(kernel, self.logits_bias if c.head_has_bias else None)
 
     def pool(self, x: jax.Array, batch: Batch) -> jax.Array:
         """Returns one vector a row [batch, embed]: of an encoder's first token, or of a decoder's last real one.
