@@ -38,6 +38,9 @@ def watch(hosts: Hosts, environment: Mapping[str, str]) -> int:
       UserError: host 0 cannot listen, or the hosts' numbers do not fit one another.
     """
     seconds = {name: whole_number({**_DEFAULTS, **environment}, name) for name in _DEFAULTS}
+    for name, value in seconds.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1.")
     join_seconds, timeout_seconds = float(seconds[JOIN_SECONDS]), float(seconds[TIMEOUT_SECONDS])
     with contextlib.ExitStack() as stack:
         if hosts.host == 0:
@@ -240,7 +243,9 @@ def _signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         sys.exit(128 + number)
 
     handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    # What is ignored, as by nohup, stays so.
+    heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handlers[number]) for number in heeded}
     try:
         yield interrupts
     finally:
