@@ -117,6 +117,7 @@ class Desk:
             if message.get("kind") == "beat":
                 if message["mark"] != record.mark:
                     record.mark, record.moved = message["mark"], now
+                record.is_under_way = message["is_under_way"]
                 record.quiet_seconds = message["quiet_seconds"]
             elif message.get("kind") == "ended":
                 record.exit_code, record.why, record.ended = message["exit_code"], message["why"], now

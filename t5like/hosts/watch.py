@@ -137,7 +137,8 @@ class _Watcher:
         os.close(self._noise.write_end)
         os.set_blocking(self._pipe, False)
         self._unread = b""
-        self._mark, self._why, self._last_sign = 0, "", time.monotonic()
+        self._mark, self._is_under_way = 0, False
+        self._why, self._last_sign = "", time.monotonic()
 
     def __enter__(self) -> "_Watcher":
         return self
@@ -178,7 +179,13 @@ class _Watcher:
                     raise self._lost(0, f"has not been heard of for {self._timeout_seconds:g} s")
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
-                    self._desk.send(kind="beat", mark=self._mark, quiet_seconds=now - self._last_sign)
+                    quiet_seconds = now - self._last_sign
+                    self._desk.send(
+                        kind="beat",
+                        mark=self._mark,
+                        is_under_way=self._is_under_way,
+                        quiet_seconds=quiet_seconds,
+                    )
         self._hear_process()
         self._noise.take()
         self._desk.send(kind="ended", exit_code=code, why=self._why)
@@ -222,7 +229,9 @@ class _Watcher:
         *lines, self._unread = (self._unread + read).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            self._mark, self._why = message.get("mark", self._mark), message.get("why", self._why)
+            self._mark = message.get("mark", self._mark)
+            self._is_under_way = message.get("is_under_way", self._is_under_way)
+            self._why = message.get("why", self._why)
             self._last_sign = time.monotonic()
         return bool(read)
 
