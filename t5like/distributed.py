@@ -57,11 +57,15 @@ def host_name(host: int) -> str:
     return f"Host {host} of {jax.process_count()}{name}"
 
 
-def mark() -> None:
-    """Takes note that something begins that all hosts do, in the same order; whoever lacks marks holds them up."""
+def mark(*, is_under_way: bool = False) -> None:
+    """Takes note that something begins that all hosts do, in the same order; whoever lacks marks holds them up.
+
+    Args:
+      is_under_way: whether the programs of the run are compiled by now.
+    """
     member = this_member()
     if member is not None:
-        member.mark()
+        member.mark(is_under_way=is_under_way)
 
 
 def gather(own: Any) -> list[Any]:

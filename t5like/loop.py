@@ -72,7 +72,7 @@ def fit(
     start = restored = int(state.step)
     reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
     for step in range(start, num_steps + 1):
-        mark()
+        mark(is_under_way=step > start)
         is_last = step == num_steps
         # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
         for evaluator in evaluators:  # 1

@@ -117,6 +117,7 @@ class Desk:
             if message.get("kind") == "beat":
                 if message["mark"] != record.mark:
                     record.mark, record.moved = message["mark"], now
+                record.is_under_way = message["is_under_way"]
                 record.quiet_seconds = message["quiet_seconds"]
             elif message.get("kind") == "ended":
                 record.exit_code, record.why, record.ended = message["exit_code"], message["why"], now
@@ -130,7 +131,7 @@ class Desk:
     def _welcome(self, connection: Lines, message: dict[str, Any]) -> None:
         """Takes a host on the roll, or sends it away."""
         host, num_hosts, name = (message.get(key) for key in ("host", "num_hosts", "name"))
-        if not isinstance(host, int) or not isinstance(name, str):
+        if not isinstance(host, int) or not isinstance(name, str) or not 0 <= host < self._hosts.num_hosts:
             connection.is_open = False
             return
         if num_hosts != self._hosts.num_hosts:

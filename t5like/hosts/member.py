@@ -54,16 +54,21 @@ class Member:
     def __init__(self, membership: Membership) -> None:
         """Begins to tell, and keeps output and errors for what Python prints."""
         self.membership = membership
-        self._mark = 0
+        self._mark, self._is_under_way = 0, False
         self._lock = threading.Lock()
         os.set_inheritable(membership.pipe, False)
         _keep_output_clean(is_first=membership.host == 0)
         _keep_errors_clean(membership.noise)
         threading.Thread(target=self._beat, name="t5like-beat", daemon=True).start()
 
-    def mark(self) -> None:
-        """Takes note that something begins which all hosts do in the same order: a step, an agreement."""
+    def mark(self, *, is_under_way: bool) -> None:
+        """Takes note that something begins which all hosts do in the same order: a step, an agreement.
+
+        Args:
+          is_under_way: whether the programs of the run are compiled by now; once they are, they stay so.
+        """
         self._mark += 1
+        self._is_under_way = self._is_under_way or is_under_way
 
     def run(self, main: Callable[[], int]) -> int:
         """Returns the exit code of `main` if that is 0, and else ends the process, without waiting for other hosts."""
@@ -86,7 +91,7 @@ class Member:
 
     def _beat(self) -> None:
         while True:
-            self._write(mark=self._mark)
+            self._write(mark=self._mark, is_under_way=self._is_under_way)
             time.sleep(BEAT_SECONDS)
 
     def _write(self, **message: object) -> None:

@@ -38,6 +38,9 @@ def watch(hosts: Hosts, environment: Mapping[str, str]) -> int:
       UserError: host 0 cannot listen, or the hosts' numbers do not fit one another.
     """
     seconds = {name: whole_number({**_DEFAULTS, **environment}, name) for name in _DEFAULTS}
+    for name, value in seconds.items():
+        if value < 1:
+            raise UserError(f"{name} is {value}, but must be at least 1.")
     join_seconds, timeout_seconds = float(seconds[JOIN_SECONDS]), float(seconds[TIMEOUT_SECONDS])
     with contextlib.ExitStack() as stack:
         if hosts.host == 0:
@@ -134,7 +137,8 @@ class _Watcher:
         os.close(self._noise.write_end)
         os.set_blocking(self._pipe, False)
         self._unread = b""
-        self._mark, self._why, self._last_sign = 0, "", time.monotonic()
+        self._mark, self._is_under_way = 0, False
+        self._why, self._last_sign = "", time.monotonic()
 
     def __enter__(self) -> "_Watcher":
         return self
@@ -175,7 +179,13 @@ class _Watcher:
                     raise self._lost(0, f"has not been heard of for {self._timeout_seconds:g} s")
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
-                    self._desk.send(kind="beat", mark=self._mark, quiet_seconds=now - self._last_sign)
+                    quiet_seconds = now - self._last_sign
+                    self._desk.send(
+                        kind="beat",
+                        mark=self._mark,
+                        is_under_way=self._is_under_way,
+                        quiet_seconds=quiet_seconds,
+                    )
         self._hear_process()
         self._noise.take()
         self._desk.send(kind="ended", exit_code=code, why=self._why)
@@ -219,7 +229,9 @@ class _Watcher:
         *lines, self._unread = (self._unread + read).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            self._mark, self._why = message.get("mark", self._mark), message.get("why", self._why)
+            self._mark = message.get("mark", self._mark)
+            self._is_under_way = message.get("is_under_way", self._is_under_way)
+            self._why = message.get("why", self._why)
             self._last_sign = time.monotonic()
         return bool(read)
 
@@ -240,7 +252,9 @@ def _signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         sys.exit(128 + number)
 
     handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    # What is ignored, as by nohup, stays so.
+    heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handlers[number]) for number in heeded}
     try:
         yield interrupts
     finally:

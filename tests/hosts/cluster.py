@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ENOUGH_SECONDS = 240.0
+ENOUGH_SECONDS = 500.0
 
 
 def free_port() -> int:

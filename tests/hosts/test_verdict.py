@@ -12,7 +12,9 @@ NOW, TIMEOUT = 1000.0, 60.0
 
 def well(**fields: object) -> HostRecord:
     """Returns a host that has just begun step 7, and what else is given."""
-    return dataclasses.replace(HostRecord(name="h", heard=NOW, mark=7, moved=NOW), **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        HostRecord(name="h", heard=NOW, mark=7, is_under_way=True, moved=NOW), **fields
+    )  # type: ignore[arg-type]
 
 
 def lost(*records: HostRecord) -> tuple[int, str] | None:
@@ -62,6 +64,15 @@ def test_a_host_that_others_wait_for_is_lost() -> None:
     # Not while anybody goes on: then they do not wait.
     assert lost(waiting, stuck, well()) is None
     assert lost(well(), dataclasses.replace(stuck, moved=NOW)) is None
+
+
+def test_a_host_that_compiles_while_others_have_their_programs_is_waited_for_longer() -> None:
+    def starting(seconds: float) -> tuple[int, str] | None:
+        waiting = well(moved=NOW - seconds)
+        return lost(waiting, well(mark=6, is_under_way=False, moved=NOW - seconds - 1))
+
+    assert starting(9 * TIMEOUT) is None
+    assert starting(11 * TIMEOUT) == (1, "has not made a step for 600 s, and the others wait for it")
 
 
 def test_silence_says_more_than_a_step_that_is_not_made() -> None:

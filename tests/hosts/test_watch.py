@@ -29,7 +29,7 @@ def main(argv):
     os.write(1, b"greeting of a library\\n")
     os.write(2, b"warning of a library\\n")
     for step in range(int(argv[0])):
-        this_member().mark()
+        this_member().mark(is_under_way=step > 0)
         print("step", step, flush=True)
         if f"fail-{host}" in argv:
             raise UserError(f"There is no file {host}; give one.")

@@ -25,7 +25,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # which compiles quickly
 
 from t5like.checkpoint import Checkpoints, checkpoint_steps, latest_checkpoint  # noqa: E402
 from t5like.metrics_log import METRICS_FILE, read_metrics  # noqa: E402
