@@ -151,7 +151,7 @@ def test_a_run_whose_labels_have_no_names_keeps_its_head_and_gets_them(tuned: Pa
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes all devices away but one, as on a laptop."""
     build = MeshShape.build
-    monkeypatch.setattr(MeshShape, "build", lambda mesh: build(mesh, jax.devices()[:1]))
+    monkeypatch.setattr(MeshShape, "build", lambda mesh, _=None: build(mesh, jax.devices()[:1]))
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
