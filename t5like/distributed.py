@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5like.batch import Features
 from t5like.data.lanes import ONLY_HOST, HostShare, merge_cursors
@@ -43,6 +44,20 @@ def join_hosts() -> None:
         heartbeat_timeout_seconds=int(_JAX_PATIENCE * own.timeout_seconds),
         shutdown_timeout_seconds=_EVER_SECONDS,  # the first host writes the report meanwhile
     )
+    _connect_devices()
+
+
+def _connect_devices() -> None:
+    """Lets all devices exchange something while all hosts are here.
+
+    On CPUs those that exchange something for the first time wait 30 s for one another and no longer, and later on hosts
+    that read or compile may well be further apart.
+    """
+    gather("all hosts are here")
+    devices = Mesh(np.asarray(jax.devices()), ("devices",))
+    split, whole = (NamedSharding(devices, spec) for spec in (PartitionSpec("devices"), PartitionSpec()))
+    ones = jax.make_array_from_callback((devices.size,), split, lambda _: np.ones(1, np.float32))
+    jax.block_until_ready(jax.jit(jnp.sum, out_shardings=whole)(ones))
 
 
 def is_first_host() -> bool:
@@ -121,6 +136,7 @@ def fetch(tree: PyTree) -> PyTree:
     """Returns arrays, wherever their parts lie, whole and in this host's memory; all hosts call it."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
+    mark()
     return multihost_utils.process_allgather(tree, tiled=True)
 
 

@@ -37,6 +37,18 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == ("", "error: There is no such file; give one.\n")
 
 
+def test_only_what_spans_hosts_and_does_more_than_print_looks_for_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(os.environ, "T5LIKE_NUM_HOSTS", "2")
+    seen: list[list[str]] = []
+    assert entry.run_entry(seen.append, ["a"]) == 0
+    assert entry.run_entry(seen.append, ["--help"], spans_hosts=True) == 0
+    assert entry.run_entry(seen.append, ["a"], spans_hosts=True) == 2
+    assert seen == [["a"], ["--help"]]
+    assert capsys.readouterr().err.startswith("error: T5LIKE_COORDINATOR is not set: ")
+
+
 def test_ctrl_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
     def main(argv: list[str]) -> None:
         raise KeyboardInterrupt
