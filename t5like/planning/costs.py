@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from t5like.chips import Chip
 from t5like.planning.hlo import HBM, Array, Computation, Instruction, Program
+from t5like.planning.kernels import KERNELS, kernel_seconds
 
 FREE = frozenset(
     {
@@ -30,17 +31,23 @@ _TRANSPARENT = (
 
 
 class Cost(NamedTuple):
-    """Operations of matrix products, and bytes of memory."""
+    """What one run of an instruction costs.
+
+    Attributes:
+      flops: operations of matrix products.
+      num_bytes: that go to memory or come from it.
+      kernel: name of the kernel that it is, if it is one, and num_logits how many logits that makes.
+    """
 
     flops: float = 0.0
     num_bytes: float = 0.0
-
-    def __add__(self, other: tuple[float, ...]) -> "Cost":  # type: ignore[override]
-        return Cost(self.flops + other[0], self.num_bytes + other[1])
+    kernel: str | None = None
+    num_logits: float = 0.0
 
     def seconds(self, chip: Chip) -> float:
-        """Returns the time on a chip by the roofline: the longer of computing and of moving bytes."""
-        return max(self.flops / chip.peak_flops, self.num_bytes / chip.memory_bytes_per_second)
+        """Returns the time on a chip: the longest of computing, of moving bytes, and of what a kernel is known to take."""
+        known = kernel_seconds(self.kernel, chip.name, self.num_logits) if self.kernel else None
+        return max(self.flops / chip.peak_flops, self.num_bytes / chip.memory_bytes_per_second, known or 0.0)
 
 
 class Costs:
@@ -82,7 +89,9 @@ class Costs:
         if estimate is None:
             return Cost(0.0, self._bytes(instruction, within))
         said = json.loads(estimate)
-        return Cost(float(said.get("flops", 0)), self._bytes(instruction, within))
+        name = next((kernel for kernel in KERNELS if kernel in instruction.attributes), None)
+        num_bytes, logits = self._bytes(instruction, within), float(said.get("transcendentals", 0))
+        return Cost(float(said.get("flops", 0)), num_bytes, name, logits)
 
     def _bytes(self, instruction: Instruction, within: Computation) -> float:
         if instruction.opcode == "fusion" and instruction.called:

@@ -110,13 +110,22 @@ def test_what_only_gives_a_name_is_free():
     assert all(cost_of(program, name) == Cost() for name in "xyzw")
 
 
-def test_a_kernel_costs_what_it_says():
-    program = program_of(
+def kernel_call(name):
+    return program_of(
         "%x = bf16[8,128]{1,0} parameter(0)",
         'ROOT %y = bf16[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", '
-        'backend_config={"custom_call_config":{"body":"x","cost_estimate":{"flops":"4096","bytes_accessed":"1"}}}',
+        f'metadata={{op_name="jit(f)/{name}"}}, backend_config={{"custom_call_config":{{"body":"x",'
+        '"cost_estimate":{"flops":"4096","transcendentals":"524288","bytes_accessed":"1"}}}',
     )
-    assert cost_of(program, "y") == Cost(4096.0, 2 * 2 * 8 * 128)
+
+
+def test_a_kernel_costs_what_it_says_and_takes_what_its_bundles_do():
+    cost = cost_of(kernel_call("flash_forward"), "y")
+    assert cost == Cost(4096.0, 2 * 2 * 8 * 128, "flash_forward", 524288.0)
+    assert cost.seconds(V5E) == pytest.approx(2 * 1250 / 1.5e9)  # two blocks of 512 x 512
+    other = cost_of(kernel_call("somebody_elses"), "y")
+    assert other == Cost(4096.0, 2 * 2 * 8 * 128, None, 524288.0)
+    assert other.seconds(V5E) == 2 * 2 * 8 * 128 / V5E.memory_bytes_per_second
 
 
 def test_time_is_the_longer_of_computing_and_moving():
