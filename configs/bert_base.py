@@ -29,6 +29,7 @@ def get_config() -> Pretrain:
         optimizer=AdamW(schedule=Linear(peak=1e-4, warmup_steps=10_000), eps=1e-6, weight_decay=0.01),
         num_steps=1_000_000,
         batch_size=256,
+        loss_chunks=4,
         log_every_steps=100,
         eval_every_steps=1000,
         checkpoint_every_steps=1000,

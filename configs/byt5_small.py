@@ -20,6 +20,7 @@ def get_config() -> Pretrain:
     return Pretrain(
         model=dataclasses.replace(
             byt5("small"),
+            attention="flash",
             compute_dtype="bfloat16",
             remat="full",
         ),

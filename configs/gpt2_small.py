@@ -29,6 +29,7 @@ def get_config() -> Pretrain:
         optimizer=AdamW(schedule=Cosine(peak=6e-4, warmup_steps=2_000, end=6e-5), b2=0.95, weight_decay=0.1),
         num_steps=300_000,
         batch_size=512,
+        loss_chunks=8,
         log_every_steps=100,
         eval_every_steps=1000,
         checkpoint_every_steps=1000,

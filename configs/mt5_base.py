@@ -20,6 +20,7 @@ def get_config() -> Pretrain:
     return Pretrain(
         model=dataclasses.replace(
             mt5("base"),
+            attention="flash",
             compute_dtype="bfloat16",
             remat="full",
         ),
@@ -29,6 +30,7 @@ def get_config() -> Pretrain:
         optimizer=Adafactor(schedule=InverseSquareRoot(peak=0.01, warmup_steps=10_000)),
         num_steps=1_000_000,
         batch_size=1024,
+        loss_chunks=8,  # of logits over 250,112 pieces
         log_every_steps=100,
         eval_every_steps=1000,
         checkpoint_every_steps=1000,

@@ -31,6 +31,7 @@ def get_config() -> Pretrain:
         ),
         num_steps=500_000,
         batch_size=8192,
+        loss_chunks=16,
         log_every_steps=100,
         eval_every_steps=1000,
         checkpoint_every_steps=1000,

@@ -20,6 +20,7 @@ def get_config() -> Pretrain:
     return Pretrain(
         model=dataclasses.replace(
             t5_1_1("base"),
+            attention="flash",
             compute_dtype="bfloat16",
             remat="full",
         ),

@@ -21,6 +21,7 @@ def get_config() -> Pretrain:
     return Pretrain(
         model=dataclasses.replace(
             t5_1_1("xxl"),
+            attention="flash",
             compute_dtype="bfloat16",
             remat="full",
         ),

@@ -21,6 +21,7 @@ def get_config() -> Pretrain:
         model=dataclasses.replace(
             t5_1_1("base"),
             mlp_activations=("silu", "linear"),
+            attention="flash",
             compute_dtype="bfloat16",
             remat="full",
         ),

@@ -11,8 +11,9 @@ import pytest
 
 from t5like.chunked_loss import VocabularyHead, chunked_cross_entropy, chunked_row_losses
 from t5like.losses import Targets, token_cross_entropy
+from t5like.mesh import MeshShape
 from t5like.models.transformer import Transformer
-from t5like.sharding import AxisRules, MeshShape
+from t5like.sharding import AxisRules
 from tests.tiny_models import VOCAB, batch_of, ours
 
 SETTINGS = {"z_loss": 1e-2, "label_smoothing": 0.1}

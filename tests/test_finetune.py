@@ -176,9 +176,9 @@ def test_batches_are_learnt_alike_with_their_padding_and_without(
     for number, each in enumerate((whole, short)):
         shapes: set[tuple[int, ...]] = set()
 
-        def put_batch(batch: Features, sharding: Any, seen: set[tuple[int, ...]] = shapes) -> Any:
+        def put_batch(batch: Features, seen: set[tuple[int, ...]] = shapes, **layout: Any) -> Any:
             seen.add(batch["encoder_segment_ids"].shape)
-            return sharding_module.put_batch(batch, sharding)
+            return sharding_module.put_batch(batch, **layout)
 
         monkeypatch.setattr("t5like.training.put_batch", put_batch)
         finetune(each, tmp_path / str(number))

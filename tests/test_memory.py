@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer, init_params
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant
 from t5like.placement import abstract_state, place
-from t5like.sharding import AxisRules, MeshShape, param_axes
+from t5like.sharding import AxisRules, param_axes
 from t5like.train_step import TrainState, train_step
 from t5like.training import TrainingConfig, jit_train_step
 

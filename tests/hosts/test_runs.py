@@ -24,7 +24,10 @@ from t5like.placement import place
 from t5like.pretrain import Pretrain, pretrain
 from tests.hosts.cluster import Cluster
 
-MEASURED_TIMES = {"tokens_per_second", "step_seconds", "input_wait_seconds", "input_wait_percent"}
+MEASURED_TIMES = {
+    *("tokens_per_second", "model_flops_per_second"),
+    *("step_seconds", "input_wait_seconds", "input_wait_percent"),
+}
 # Sums over devices are in another order where some of them are in other processes.
 TOLERANCE = 1e-6
 NUM_DEVICES = 8

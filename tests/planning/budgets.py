@@ -30,7 +30,23 @@ FOLDER = Path(__file__).resolve().parent / "budgets"
 
 # Name of the budget: config, topology, number of slices, and fields that differ from the config's.
 TARGETS: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
+    "t5_1_1_small_v5e-8": ("t5_1_1_small", "v5e-8", 1, ()),
     "t5_1_1_base_v5e-16": ("t5_1_1_base", "v5e-16", 1, ()),
+    "t5_1_1_base_v6e-8": ("t5_1_1_base", "v6e-8", 1, ()),
+    "t5_1_1_large_v5e-16": ("t5_1_1_large", "v5e-16", 1, ()),
+    "t5_1_1_large_v5p-16": ("t5_1_1_large", "v5p-16", 1, ("--mesh.fsdp", "1")),
+    "t5_1_1_xl_v5e-64": ("t5_1_1_xl", "v5e-64", 1, ()),
+    "t5_1_1_xl_v5p-32": ("t5_1_1_xl", "v5p-32", 1, ("--mesh.fsdp", "4")),
+    "t5_1_1_xl_2_v5e-64": ("t5_1_1_xl", "v5e-64", 2, ("--mesh.slices", "2", "--batch_size", "4096")),
+    "t5_1_1_xxl_v5e-256": ("t5_1_1_xxl", "v5e-256", 1, ()),
+    "t5_1_1_xxl_v5p-64": ("t5_1_1_xxl", "v5p-64", 1, ("--mesh.fsdp", "4")),
+    "mt5_base_v5e-64": ("mt5_base", "v5e-64", 1, ()),
+    "byt5_small_v5e-64": ("byt5_small", "v5e-64", 1, ()),
+    "ul2_base_v5e-16": ("ul2_base", "v5e-16", 1, ()),
+    "bert_base_v5e-16": ("bert_base", "v5e-16", 1, ()),
+    "roberta_base_v5e-64": ("roberta_base", "v5e-64", 1, ()),
+    "gpt2_small_v5e-16": ("gpt2_small", "v5e-16", 1, ()),
+    "bart_base_v5e-16": ("bart_base", "v5e-16", 1, ()),
 }
 
 
