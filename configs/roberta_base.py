@@ -2,7 +2,7 @@
 
 Data: OpenWebText as a prepared TFDS data set, a quarter of the paper's text.
 Command: t5like pretrain configs/roberta_base.py --workdir DIR --vocabulary roberta-base
-Hardware and time: a TPU v5e-64; PREDICTED
+Hardware and time: a TPU v5e-64; no time predicted yet
 Expected: not measured here; GLUE MNLI 87.6, SST-2 94.8 (Liu et al. 2019; the public model card).
 """
 

@@ -2,7 +2,7 @@
 
 Data: C4 as a prepared TFDS data set (array_record); preparing it takes Apache Beam once, elsewhere.
 Command: t5like pretrain configs/t5_1_1_base.py --workdir DIR --vocabulary t5/spiece.model
-Hardware and time: a TPU v5e-16; PREDICTED
+Hardware and time: a TPU v5e-16; 0.45 s a step and 2.83 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; T5 1.1 was released without scores, T5 1.0 base has a GLUE average of 82.7 (Raffel et al. 2020, table 14).
 """
 

@@ -2,7 +2,7 @@
 
 Data: C4 as a prepared TFDS data set (array_record); preparing it takes Apache Beam once, elsewhere.
 Command: t5like pretrain configs/t5_1_1_xxl.py --workdir DIR --vocabulary t5/spiece.model
-Hardware and time: a TPU v5e-256; PREDICTED
+Hardware and time: a TPU v5e-256; 1.62 s a step and 0.79 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; T5 1.1 was released without scores, T5 1.0 11B has a GLUE average of 90.3 (Raffel et al. 2020, table 14).
 """
 

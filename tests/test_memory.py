@@ -191,7 +191,13 @@ def test_each_kernel_is_cast_once_and_outside_the_loop_over_layers(num_microbatc
 def test_kernels_are_gathered_in_bfloat16(tmp_path):
     """As the program is once it is split over devices; later the CPU's compiler widens what it cannot send."""
     lowered, _ = lower_step(FSDP, dataclasses.replace(MODEL, compute_dtype="bfloat16"), loss_chunks=2)
-    lowered.compile({"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning"})
+    kept_from_seconds = "jax_persistent_cache_min_compile_time_secs"
+    was = getattr(jax.config, kept_from_seconds)
+    jax.config.update(kept_from_seconds, math.inf)  # JAX 0.12 crashes on keeping a program that was dumped
+    try:
+        lowered.compile({"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning"})
+    finally:
+        jax.config.update(kept_from_seconds, was)
     (path,) = tmp_path.glob("*jit_train_step*after_spmd-partitioning*.txt")
     gathered = re.findall(r"= (\w+)\[([\d,]+)\]\S* all-gather\(", path.read_text())
     shapes = {dtype: {shape for found, shape in gathered if found == dtype} for dtype in ("bf16", "f32")}
