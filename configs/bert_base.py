@@ -2,7 +2,7 @@
 
 Data: English Wikipedia as the prepared TFDS data set; the paper adds books that are not to be had any more.
 Command: t5like pretrain configs/bert_base.py --workdir DIR --vocabulary bert-base-uncased
-Hardware and time: a TPU v5e-16; no time predicted yet
+Hardware and time: a TPU v5e-16; 0.08 s a step and 1.58 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; GLUE average without WNLI 79.6 (Devlin et al. 2019, table 1).
 """
 

@@ -2,7 +2,7 @@
 
 Data: mC4 as the prepared TFDS data set c4/multilingual.
 Command: t5like pretrain configs/byt5_small.py --workdir DIR
-Hardware and time: a TPU v5e-64; no time predicted yet
+Hardware and time: a TPU v5e-64; 0.20 s a step and 6.17 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; XNLI zero-shot 69.1 (Xue et al. 2022, table 3).
 """
 

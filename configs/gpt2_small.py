@@ -2,7 +2,7 @@
 
 Data: OpenWebText as a prepared TFDS data set, which follows the recipe of the unreleased WebText.
 Command: t5like pretrain configs/gpt2_small.py --workdir DIR --vocabulary gpt2
-Hardware and time: a TPU v5e-16; no time predicted yet
+Hardware and time: a TPU v5e-16; 0.42 s a step and 1.24 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; WikiText-2 perplexity 29.4 without training on it (Radford et al. 2019, table 3).
 """
 

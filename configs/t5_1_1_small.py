@@ -2,7 +2,7 @@
 
 Data: C4 as a prepared TFDS data set (array_record); preparing it takes Apache Beam once, elsewhere.
 Command: t5like pretrain configs/t5_1_1_small.py --workdir DIR --vocabulary t5/spiece.model
-Hardware and time: a TPU slice; not run yet, so no time is given.
+Hardware and time: a TPU v5e-8; 0.26 s a step and 4.84 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured. Source: Raffel et al. 2020 and the T5 1.1 release notes.
 """
 
@@ -18,7 +18,7 @@ from t5like.pretrain import Pretrain
 def get_config() -> Pretrain:
     """Returns the pretraining run of T5 1.1 small."""
     return Pretrain(
-        model=dataclasses.replace(t5_1_1("small"), compute_dtype="bfloat16"),
+        model=dataclasses.replace(t5_1_1("small"), attention="flash", compute_dtype="bfloat16", remat="full"),
         objective=SpanCorruption(inputs_length=512),
         data="tfds:c4/en",
         vocabulary="t5/spiece.model",

@@ -2,7 +2,7 @@
 
 Data: C4 as a prepared TFDS data set (array_record); preparing it takes Apache Beam once, elsewhere.
 Command: t5like pretrain configs/ul2_base.py --workdir DIR --vocabulary t5/spiece.model
-Hardware and time: a TPU v5e-16; no time predicted yet
+Hardware and time: a TPU v5e-16; 0.08 s a step and 1.72 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; Tay et al. 2023 give 66.1 on SuperGLUE at this size, after fine-tuning on its mixture.
 """
 
