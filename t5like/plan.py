@@ -69,6 +69,10 @@ def main(argv: list[str]) -> None:
         return
     if options.topology is None:
         raise UserError(f"{COMMAND} needs --topology, the TPU slice to plan for, such as {_EXAMPLE}.")
+    if options.json is not None and not options.json.parent.is_dir():
+        raise UserError(
+            f"--json {options.json} lies in a folder that is not there; make it, or give another place."
+        )
     name = next((word for word in rest if word.endswith(".py")), "")
     topology = find_topology(options.topology, num_slices=options.num_slices)
     if options.search:

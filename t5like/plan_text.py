@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from t5like.planning.record import GIB, METHOD, SECONDS_PER_DAY, Plan, describe_topology
+from t5like.planning.record import GIB, METHOD, SECONDS_PER_DAY, Plan
 from t5like.planning.topologies import Topology
 from t5like.progress import format_clock
 
@@ -18,7 +18,7 @@ def describe(plan: Plan, topology: Topology, *, price: float | None, num_steps: 
       num_steps: of the whole run.
     """
     lines = [
-        f"{plan.config or 'this config'} on {describe_topology(topology)}: {_layout(plan)}",
+        f"{plan.config or 'this config'} on {_topology(topology)}: {_layout(plan)}",
         *_memory_lines(plan),
     ]
     if plan.step_seconds:
@@ -49,6 +49,13 @@ def ranking(plans: Sequence[Plan]) -> str:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _topology(topology: Topology) -> str:
+    """Returns "2 x v5e-64 (8x8), 128 chips"."""
+    slices = f"{topology.num_slices} x " if topology.num_slices > 1 else ""
+    shape = "x".join(map(str, topology.shape))
+    return f"{slices}{topology.name} ({shape}), {topology.num_chips} chips"
 
 
 def _layout(plan: Plan) -> str:

@@ -69,6 +69,7 @@ def test_what_cannot_be_laid_out_is_refused_before_anything_is_compiled(more, me
         (arguments("--num_slices", "x"), "--num_slices"),
         (arguments("--model.num_embedings", "3"), "did you mean --model.num_embeddings"),
         (arguments("--workdir", "runs/x"), "has no run to keep"),
+        (arguments("--json", "no/such/folder/plan.json"), "lies in a folder that is not there"),
     ],
 )
 def test_a_slip_is_answered_in_one_sentence(argv, message):

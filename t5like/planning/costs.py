@@ -102,7 +102,7 @@ class Costs:
             )
             return read + self._written(body, body.root, instruction.arrays)
         if instruction.opcode in ("dynamic-slice", "slice", "gather"):
-            read = sum(map(_in_memory_bytes, instruction.arrays)) if _reads_memory(instruction, within) else 0
+            read = _all_bytes(instruction.arrays) if _reads_memory(instruction, within) else 0
             return read + _in_memory(instruction.arrays)
         if instruction.opcode == "dynamic-update-slice":
             update = within.arrays_of(instruction.operands[1])
@@ -161,10 +161,6 @@ class Costs:
 
 def _all_bytes(arrays: tuple[Array, ...]) -> float:
     return sum(array.num_bytes for array in arrays)
-
-
-def _in_memory_bytes(array: Array) -> float:
-    return array.num_bytes
 
 
 def _in_memory(arrays: tuple[Array, ...]) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5like.planning.timeline import Totals
-from t5like.planning.topologies import Topology
 
 METHOD = (
     "a prediction, not a measurement: the compiled program's schedule, each instruction by the roofline of its operations "
@@ -167,10 +166,3 @@ def _counts(collectives: Sequence[Talking]) -> dict[tuple[str, str], int]:
         key = (talking.kind, talking.axes)
         counts[key] = counts.get(key, 0) + talking.count
     return counts
-
-
-def describe_topology(topology: Topology) -> str:
-    """Returns "2 x v5e-64 (8x8), 128 chips"."""
-    slices = f"{topology.num_slices} x " if topology.num_slices > 1 else ""
-    shape = "x".join(map(str, topology.shape))
-    return f"{slices}{topology.name} ({shape}), {topology.num_chips} chips"
