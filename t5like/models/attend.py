@@ -12,6 +12,9 @@ from jax.ad_checkpoint import checkpoint_name
 from t5like.models.layers import dropout
 
 MASKED = -1e10  # T5's value; finite, so that a row with nothing to attend to stays finite
+LEAST = -1e9
+"""What a largest logit is taken for at least, where blocks are: far above MASKED, so that what is masked weighs 0 in
+every row."""
 
 
 class KeyValue(NamedTuple):

@@ -10,15 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from t5like.models.attend import MASKED
+from t5like.models.attend import LEAST, MASKED
 from t5like.models.attend_in_blocks import Blockwise, Forward, Gradients
 from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals, toeplitz
 
 LARGEST_CHUNK = 128
-_LEAST = (
-    -1e9
-)  # what a largest logit is at least: far above MASKED, so that what is masked weighs 0 in every row
 
 
 class _Chunk(NamedTuple):
@@ -56,7 +53,7 @@ def chunked_forward(
         return _Sums(largest, total, sums.weighted * scale[..., None] + of_chunk), None
 
     start = _Sums(
-        jnp.full((batch, heads, num_queries), _LEAST),
+        jnp.full((batch, heads, num_queries), LEAST),
         jnp.zeros((batch, heads, num_queries)),
         jnp.zeros((batch, heads, num_queries, head_dim)),
     )

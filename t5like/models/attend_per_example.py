@@ -13,16 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from t5like.models.attend import MASKED
+from t5like.models.attend import LEAST, MASKED
 from t5like.models.attend_in_blocks import Blockwise, Forward, Gradients
 from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals
 
 MOST_LOGITS = 2**22
 """Of a block: in float32 16 MiB, of which a backward pass holds some three."""
-_LEAST = (
-    -1e9
-)  # what a largest logit is at least: far above MASKED, so that what is masked weighs 0 in every row
 
 
 class _Block(NamedTuple):
@@ -45,7 +42,7 @@ def per_example_forward(
         def of_example(example: tuple[_Block, Mask]) -> Forward:
             block, mask = _heads_first(example[0]), example[1]
             logits = _logits(block, mask, laid_out)
-            largest = jnp.maximum(jnp.max(logits, axis=-1), _LEAST)
+            largest = jnp.maximum(jnp.max(logits, axis=-1), LEAST)
             weights = jnp.exp(logits - largest[..., None])
             total = jnp.sum(weights, axis=-1)
             total = jnp.where(total == 0.0, 1.0, total)  # of a query that sees nothing
