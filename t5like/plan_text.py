@@ -23,8 +23,6 @@ def describe(plan: Plan, topology: Topology, *, price: float | None, num_steps: 
     ]
     if plan.step_seconds:
         lines += _time_lines(plan)
-        if plan.num_slices > 1:
-            lines.append("  slices   what they exchange over the data centre's network is not in these times")
         lines += [*_run_lines(plan, price, num_steps), *_collective_lines(plan)]
         lines += textwrap.wrap(f"This is {METHOD}.", width=110, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)

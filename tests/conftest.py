@@ -8,8 +8,9 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the file that takes minutes: of two processes the other would wait for it at the end."""
     items.sort(key=lambda item: item.path.name != _LONGEST_FILE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Lets go of a file's compiled programs: a process may map 65,530 areas of memory, which all tests would use up."""
+    yield
+    if "jax" in sys.modules:
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

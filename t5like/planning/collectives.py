@@ -2,7 +2,8 @@
 
 The model: a collective over several dimensions of the torus goes through them one after another, each a ring whose two
 directions are both used, or a line where the ends are not joined. Devices that a group skips along a dimension belong to
-other groups that use the same wires at the same time. What goes to other slices takes each device's share of the network.
+other groups that use the same wires at the same time. What goes to other slices takes each device's share of the network,
+in both directions at once.
 Starting up takes no time, so that many small collectives come out too fast.
 """
 
@@ -21,6 +22,7 @@ _MESH_GROUPS = re.compile(
 )
 _IOTA_GROUPS = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _LISTED_GROUPS = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_EXCHANGE = re.compile(r'_xla_host_transfer_rendezvous="([^"]*)".*_xla_megascale_transfer_type="(\w+)"')
 _PAIRS = re.compile(r"source_target_pairs=\{\{(\d+),(\d+)\}")
 
 
@@ -66,6 +68,11 @@ class Wires:
             device, at = divmod(device, size)
             place.append(at)
         return tuple(reversed(place))
+
+    def across_slices(self) -> tuple[int, ...]:
+        """Returns the first device of each slice."""
+        slices = [position[0] for position in self.positions]
+        return tuple(slices.index(number) for number in sorted(set(slices)))
 
     def seconds(self, collective: Collective) -> float:
         """Returns how long a collective takes that has the wires to itself."""
@@ -123,6 +130,18 @@ def collective_of(instruction: Instruction, within: Computation, num_devices: in
         instruction.attribute(r"channel_id=(\d+)") or instruction.name,
         group_of(instruction.attributes, num_devices),
     )
+
+
+def exchange_of(instruction: Instruction, wires: Wires) -> Collective | None:
+    """Returns what a `send` or `recv` exchanges with other slices, None where it is for something else.
+
+    The compiler leaves to the hosts what devices of the same place in each slice reduce or gather, and names it.
+    """
+    found = _EXCHANGE.search(instruction.attributes)
+    if found is None:
+        return None
+    kind = found[2].lower().replace("_", "-")
+    return Collective(kind, instruction.arrays[0].num_bytes, found[1], wires.across_slices())
 
 
 def group_of(attributes: str, num_devices: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 The core runs one instruction after another, each for the time of its roofline. Beside it, copies that were started and
 not yet waited for go on: copies between memories with what the core leaves of the memory's rate, messages to other
-devices on the wires. Where the program waits for one of them, the clock goes on until it is done. Collectives that the
+devices on the wires, and to other slices over the network. Where the program waits for one of them, the clock goes on until it is done. Collectives that the
 program does not start ahead hold the core up for all of their time.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from t5like.chips import Chip
-from t5like.planning.collectives import Collective, Wires, collective_of
+from t5like.planning.collectives import Collective, Wires, collective_of, exchange_of
 from t5like.planning.costs import KERNEL_TARGET, Cost, Costs
 from t5like.planning.hlo import HBM, HOST, Computation, Instruction, Program
 
 _LOCAL_COPIES = ("copy-start", "slice-start")
+_TRANSFERS = ("send", "send-done", "recv", "recv-done")
 _BODY = r"body=%?([\w.\-]+)"
 
 
@@ -45,7 +46,7 @@ class Totals:
     sync_seconds: float = 0.0
     """Of collectives that hold the core up."""
     wire_wait_seconds: float = 0.0
-    """Waiting for collectives that were started ahead."""
+    """Waiting for collectives that were started ahead, and for other slices."""
     counts: Counter[Talk] = dataclasses.field(default_factory=Counter)
     message_bytes: Counter[Talk] = dataclasses.field(default_factory=Counter)
     wire_seconds: Counter[Talk] = dataclasses.field(default_factory=Counter)
@@ -103,6 +104,26 @@ class _Queue:
         return waited
 
 
+class _Beside:
+    """All that goes on beside the core while one computation runs."""
+
+    def __init__(self) -> None:
+        self.copies, self.wires, self.network = _Queue(), _Queue(), _Queue()
+
+    def run(self, seconds: float) -> None:
+        """Lets all go on for a time in which the core leaves the memory alone."""
+        for queue in (self.copies, self.wires, self.network):
+            queue.run(seconds)
+
+    def wait(self, queue: _Queue, name: str) -> float:
+        """Returns the seconds until a piece of a queue is done, and lets the others go on for so long."""
+        waited = queue.wait(name)
+        for other in (self.copies, self.wires, self.network):
+            if other is not queue:
+                other.run(waited)
+        return waited
+
+
 class Timeline:
     """The clock of one device."""
 
@@ -118,26 +139,25 @@ class Timeline:
         return self._walk(self._program.entry)
 
     def _walk(self, computation: Computation) -> Totals:
-        totals, copies, wires = Totals(), _Queue(), _Queue()
+        totals, beside = Totals(), _Beside()
         for instruction in computation.instructions:
             if instruction.opcode == "while":
-                self._pass(totals, copies, wires, self._loop(instruction, computation))
+                self._pass(totals, beside, self._loop(instruction, computation))
             elif instruction.opcode in ("call", "conditional"):
-                self._pass(totals, copies, wires, self._branch(instruction))
+                self._pass(totals, beside, self._branch(instruction))
             elif instruction.opcode in _LOCAL_COPIES:
-                self._start_copy(totals, copies, instruction, computation)
+                self._start_copy(totals, beside, instruction, computation)
             elif instruction.opcode in ("copy-done", "slice-done"):
-                waited = copies.wait(instruction.operands[0])
-                totals.memory_wait_seconds += waited
-                wires.run(waited)
+                totals.memory_wait_seconds += beside.wait(beside.copies, instruction.operands[0])
+            elif instruction.opcode in _TRANSFERS:
+                self._transfer(totals, beside, instruction, computation)
             else:
-                self._run(totals, copies, wires, instruction, computation)
+                self._run(totals, beside, instruction, computation)
         return totals
 
-    def _pass(self, totals: Totals, copies: _Queue, wires: _Queue, inner: Totals) -> None:
+    def _pass(self, totals: Totals, beside: _Beside, inner: Totals) -> None:
         totals.add(inner)
-        copies.run(inner.seconds)
-        wires.run(inner.seconds)
+        beside.run(inner.seconds)
 
     def _loop(self, loop: Instruction, within: Computation) -> Totals:
         body = self._walk(self._program.computations[str(loop.attribute(_BODY))])
@@ -149,8 +169,21 @@ class Timeline:
         names = [instruction.called] if instruction.called else _branches(instruction)
         return max((self._walk(self._program.computations[str(n)]) for n in names), key=lambda t: t.seconds)
 
+    def _transfer(
+        self, totals: Totals, beside: _Beside, instruction: Instruction, within: Computation
+    ) -> None:
+        """Begins an exchange with other slices where it is sent, and ends it where it has been received."""
+        if instruction.opcode == "send":
+            exchange = exchange_of(instruction, self._wires)
+            if exchange is not None:
+                beside.network.push(exchange.channel, self._note(totals, [exchange], is_async=True))
+        elif instruction.opcode == "recv-done":
+            exchange = exchange_of(within.by_name[instruction.operands[0]], self._wires)
+            if exchange is not None:
+                totals.wire_wait_seconds += beside.wait(beside.network, exchange.channel)
+
     def _start_copy(
-        self, totals: Totals, copies: _Queue, instruction: Instruction, within: Computation
+        self, totals: Totals, beside: _Beside, instruction: Instruction, within: Computation
     ) -> None:
         made = instruction.arrays[0 if instruction.opcode == "copy-start" else 1]
         given = within.arrays_of(instruction.operands[0])[0]
@@ -159,49 +192,43 @@ class Timeline:
             return
         num_bytes = made.num_bytes * ((made.space == HBM) + (given.space == HBM))
         totals.num_bytes += num_bytes
-        copies.push(instruction.name, num_bytes / self._chip.memory_bytes_per_second)
+        beside.copies.push(instruction.name, num_bytes / self._chip.memory_bytes_per_second)
 
-    def _run(
-        self,
-        totals: Totals,
-        copies: _Queue,
-        wires: _Queue,
-        instruction: Instruction,
-        within: Computation,
-    ) -> None:
-        """Runs an instruction that is no loop and no local copy."""
+    def _run(self, totals: Totals, beside: _Beside, instruction: Instruction, within: Computation) -> None:
+        """Runs an instruction that is no loop, no local copy and no transfer to other slices."""
         if instruction.opcode.endswith("-done"):
-            waited = wires.wait(instruction.operands[0])
-            totals.wire_wait_seconds += waited
-            copies.run(waited)
+            totals.wire_wait_seconds += beside.wait(beside.wires, instruction.operands[0])
             return
         talks = self._collectives(instruction, within)
         part = self._part(instruction)
         new = [talk for talk in talks if talk.channel not in self._running]
         is_async = part is not None or instruction.opcode.endswith("-start")
         seconds = self._note(totals, new, is_async=is_async)
-        cost = self._cost(instruction, within, talks)
+        self._compute(totals, beside, instruction, self._cost(instruction, within, talks))
+        if part == "start":
+            beside.wires.push(new[0].channel, seconds)
+            self._running.add(new[0].channel)
+        elif part == "done":
+            self._running.discard(talks[0].channel)
+            totals.wire_wait_seconds += beside.wait(beside.wires, talks[0].channel)
+        elif is_async:
+            beside.wires.push(instruction.name, seconds)
+        else:
+            totals.sync_seconds += seconds
+            beside.copies.run(seconds)
+            beside.network.run(seconds)
+
+    def _compute(self, totals: Totals, beside: _Beside, instruction: Instruction, cost: Cost) -> None:
+        """Lets the core do what an instruction costs."""
         computing = cost.seconds(self._chip)
         totals.flops += cost.flops
         totals.num_bytes += cost.num_bytes
         totals.compute_seconds += computing
         if KERNEL_TARGET in instruction.attributes:
             totals.kernel_seconds += computing
-        copies.run(max(0.0, computing - cost.num_bytes / self._chip.memory_bytes_per_second))
-        wires.run(computing)
-        if part == "start":
-            wires.push(new[0].channel, seconds)
-            self._running.add(new[0].channel)
-        elif part == "done":
-            waited = wires.wait(talks[0].channel)
-            self._running.discard(talks[0].channel)
-            totals.wire_wait_seconds += waited
-            copies.run(waited)
-        elif is_async:
-            wires.push(instruction.name, seconds)
-        else:
-            totals.sync_seconds += seconds
-            copies.run(seconds)
+        beside.copies.run(max(0.0, computing - cost.num_bytes / self._chip.memory_bytes_per_second))
+        beside.wires.run(computing)
+        beside.network.run(computing)
 
     def _cost(self, instruction: Instruction, within: Computation, talks: list[Collective]) -> Cost:
         """Returns what an instruction costs the device itself; of a bare collective nothing."""

@@ -1,5 +1,6 @@
 """The clock: what runs beside the core costs nothing until it is waited for, and loops count as often as they run."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -25,14 +26,19 @@ FAR = f"bf16[{SIZE},{SIZE}]{{1,0:T(8,128)}}"
 COPY_SECONDS = 2 * SIZE**2 / CHIP.memory_bytes_per_second
 GATHER_SECONDS = 2 * SIZE**2 * 3 / 4 / CHIP.link_bytes_per_second
 GROUPS = "replica_groups={{0,1,2,3},{4,5,6,7},{8,9,10,11},{12,13,14,15}}"
+EXCHANGED = (
+    'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",'
+    '_xla_host_transfer_rendezvous="all-reduce.7_0",_xla_megascale_target="{1,2}x{0:15}",'
+    '_xla_megascale_transfer_type="ALL_REDUCE"}'
+)
 PRODUCT = f"%y = {NEAR} convolution(%a, %a), dim_labels=bf_io->bf"
 
 
-def totals_of(*lines, computations=""):
+def totals_of(*lines, computations="", wires=WIRES):
     """Returns the sums of a program whose entry has these lines, all of its arrays on the core unless they say."""
     body = "\n".join(f"  {line}" for line in (f"%a = {NEAR} parameter(0)", *lines))
     text = f"HloModule m, is_scheduled=true\n\n{computations}\nENTRY %main () -> f32[] {{\n{body}\n}}\n"
-    return Timeline(parse(text), WIRES).step()
+    return Timeline(parse(text), wires).step()
 
 
 def test_a_product_on_the_core_takes_its_operations():
@@ -109,6 +115,28 @@ def test_a_reduction_of_which_a_part_is_kept_is_a_reduce_scatter():
     )
     assert totals.counts == {Talk("reduce-scatter", ("fsdp",), False): 1}
     assert totals.sync_seconds == pytest.approx(GATHER_SECONDS)
+
+
+def test_what_slices_exchange_costs_what_is_left_of_it_where_it_is_received():
+    slices = 2
+    two = dataclasses.replace(
+        WIRES,
+        sizes=(slices, 4, 4, 1, 1),
+        positions=tuple((number, *place[1:]) for number in range(slices) for place in WIRES.positions),
+    )
+    send = f"%s = ({FAR}, u32[], token[]) send(%a, %t), channel_id=3, {EXCHANGED}"
+    receive = f"%r = ({FAR}, u32[], token[]) recv(%t), channel_id=4, {EXCHANGED}"
+    sent, received = "%u = token[] send-done(%s)", f"%v = ({FAR}, token[]) recv-done(%r)"
+    seconds = 2 * SIZE**2 * 2 * (slices - 1) / slices / CHIP.slice_bytes_per_second
+    assert seconds > PRODUCT_SECONDS
+    token = "%t = token[] after-all()"
+    totals = totals_of(token, send, receive, PRODUCT, sent, received, wires=two)
+    assert totals.counts == {Talk("all-reduce", ("slices",), True): 1}
+    assert totals.wire_wait_seconds == pytest.approx(seconds - PRODUCT_SECONDS)
+    at_once = totals_of(token, send, receive, sent, received, PRODUCT, wires=two)
+    assert at_once.seconds == pytest.approx(seconds + PRODUCT_SECONDS)
+    to_the_host = send.partition(", channel_id")[0] + ", channel_id=3, is_host_transfer=true"
+    assert totals_of(token, to_the_host, sent, wires=two).seconds == 0
 
 
 def test_a_loop_counts_as_often_as_it_runs():
