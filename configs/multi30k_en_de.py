@@ -13,16 +13,16 @@ from t5like.optim.schedules import Cosine
 
 
 def get_config() -> Finetune:
-    """Returns a run of ten epochs."""
+    """Returns a run of eight epochs."""
     return Finetune(
         task="translation/multi30k_en_de",
         objective=TextToText(inputs_length=128, targets_length=128),
-        optimizer=Adafactor(schedule=Cosine(peak=1e-2, warmup_steps=100)),
+        optimizer=Adafactor(schedule=Cosine(peak=2e-2, warmup_steps=200)),
         label_smoothing=0.1,
-        num_steps=2270,
-        batch_size=128,
+        num_steps=3630,
+        batch_size=64,
         log_every_steps=50,
-        eval_every_steps=454,
-        checkpoint_every_steps=454,
+        eval_every_steps=907,
+        checkpoint_every_steps=907,
         max_eval_examples=200,
     )
