@@ -44,7 +44,7 @@ def topology_devices(topology: Topology) -> list[Any]:
         import libtpu  # noqa: F401
     except ImportError:
         raise UserError(
-            'Planning for a TPU needs its compiler; install it with: pip install "t5like[plan]".'
+            'Planning for a TPU needs its compiler; install it with: pip install "jax[tpu]".'
         ) from None
     for name, value in _NO_MACHINE.items():
         os.environ.setdefault(name, value)

@@ -44,6 +44,8 @@ def parse_command_line(
     default: Config | None = None,
     has_workdir: bool = True,
     example: str = "--workdir runs/tiny",
+    own_usage: str = "",
+    own_help: str = "",
 ) -> tuple[Config, CommandLine]:
     """Returns the config of an entry point, and the options that are not part of it.
 
@@ -53,6 +55,8 @@ def parse_command_line(
       default: the config to start from where no file is given; None makes the file necessary.
       has_workdir: whether there is an option --workdir.
       example: what else a command line needs that names a config file, for messages.
+      own_usage: options that the caller has taken out of argv already, as the help's first line shows them.
+      own_help: lines of the help that say what these are.
 
     Raises:
       UserError: for a missing or broken file, an unknown field (naming the nearest) or a value of a wrong type.
@@ -62,9 +66,11 @@ def parse_command_line(
     if file is None and default is None and not wants_help:
         raise UserError(f"{command} needs a config file first, such as: {command} configs/tiny.py {example}")
     config = default if file is None else load_config_file(Path(file), config_class)
-    option = "--workdir DIR " if has_workdir else ""
+    usage = " ".join(filter(None, (own_usage, "--workdir DIR" if has_workdir else "", "[--print_config]")))
     if config is None:
-        print(f"usage: {command} CONFIG.py {option}[--print_config] [--path.to.field VALUE ...]\n")
+        print(f"usage: {command} CONFIG.py {usage} [--path.to.field VALUE ...]\n")
+        if own_help:
+            print(own_help)
         print(f"Name a config file to see its fields: {command} configs/tiny.py --help")
         raise SystemExit(0)
 
@@ -72,7 +78,9 @@ def parse_command_line(
     own.add_argument("--workdir")
     own.add_argument("--print_config", "--print-config", action="store_true")
     if wants_help:
-        print(f"usage: {command} [CONFIG.py] {option}[--print_config] [--path.to.field VALUE ...]\n")
+        print(f"usage: {command} [CONFIG.py] {usage} [--path.to.field VALUE ...]\n")
+        if own_help:
+            print(own_help, end="")
         if has_workdir:
             print("  --workdir DIR    where the run is written and, if it exists, resumed from")
         print("  --print_config   print the resolved config as JSON and stop\n")

@@ -42,8 +42,8 @@ from t5like.whole_files import write_json
 
 COMMAND = "t5like plan"
 _EXAMPLE = "--topology v5e-64"
-_USAGE = f"""usage: {COMMAND} CONFIG.py --topology NAME [--num_slices N] [--price USD] [--json FILE] [--search]
-
+_USAGE = "--topology NAME [--num_slices N] [--price USD] [--json FILE] [--search]"
+_HELP = """\
   --topology NAME   a TPU slice: v5e-64, v5p-64, v6e-16, or with its shape v5e:8x8
   --num_slices N    how many such slices the run spans (1)
   --price USD       of a chip and hour, to tell what a day and the run cost
@@ -58,11 +58,15 @@ def main(argv: list[str]) -> None:
     Raises:
       UserError: the step does not fit, among others; the plan has been printed and written then.
     """
-    if "-h" in argv or "--help" in argv:
-        print(_USAGE)
     options, rest = _options(argv)
     config, common = parse_command_line(
-        rest, command=COMMAND, config_class=Pretrain, has_workdir=False, example=_EXAMPLE
+        rest,
+        command=COMMAND,
+        config_class=Pretrain,
+        has_workdir=False,
+        example=_EXAMPLE,
+        own_usage=_USAGE,
+        own_help=_HELP,
     )
     if common.prints_config:
         print(to_json(config))

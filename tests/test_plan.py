@@ -80,7 +80,7 @@ def test_a_slip_is_answered_in_one_sentence(argv, message):
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with pytest.raises(UserError, match=r"t5like\[plan\]"):
+    with pytest.raises(UserError, match=r"jax\[tpu\]"):
         plan.main(arguments())
 
 

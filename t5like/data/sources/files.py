@@ -198,8 +198,8 @@ def _filesystem_of(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         return fsspec.core.url_to_fs(location)
     except ImportError as error:
-        package = 'gcsfs, which `pip install "t5like[gcs]"` installs' if protocol in ("gs", "gcs") else ""
-        raise UserError(f"Reading {location} takes {package or f'another package ({error})'}.") from error
+        package = "gcsfs: pip install gcsfs" if protocol in ("gs", "gcs") else f"another package ({error})"
+        raise UserError(f"Reading {location} takes {package}.") from error
     except ValueError as error:
         raise UserError(
             f"Cannot open {location}: fsspec knows no file system named {protocol!r}; name files on disk, or a URL "

@@ -173,7 +173,7 @@ def test_wrong_urls_are_one_sentence(tmp_path, remote):
 
 def test_a_bucket_without_the_package_for_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(known_implementations, "gs", {"class": "no_such_package.GCS", "err": "not here"})
-    assert '`pip install "t5like[gcs]"`' in _error("gs://bucket/c4")
+    assert "takes gcsfs: pip install gcsfs." in _error("gs://bucket/c4")
 
 
 def test_a_failing_network_is_damage_with_the_place_and_passes(tmp_path, remote, monkeypatch):
