@@ -1,14 +1,20 @@
 """Checkpoints of a run: train state, data cursor and what the parameters mean, saved while training goes on.
 
-workdir/checkpoints/<step>/params      parameters, alone so that fine-tuning can read them alone
-                          /optimizer   optimizer state
-                          /run         JSON: data cursor, vocabulary digest, number of training examples
+workdir/checkpoints/<step>/params          parameters, alone so that fine-tuning can read them alone
+                          /optimizer       optimizer state
+                          /run             JSON: data cursor, vocabulary digest, number of training examples
+                          /manifest.json   see t5like.manifest
+       /damaged-checkpoints/<step>         what is not as it was written, put out of the way
+
+A folder takes its name once all of it is on the disk, its manifest too. Orbax's own metadata also hold a digest of each
+array, as `t5like.fingerprints` has them.
 """
 
 import contextlib
 import errno
 import gc
 import io
+import itertools
 import logging
 import os
 import re
@@ -16,14 +22,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
-from t5like.errors import UserError
+from t5like.errors import CheckpointError, UserError
+from t5like.fingerprints import fingerprints
+from t5like.keeping import Keeping, kept_steps
+from t5like.manifest import find_damage, notes, read_notes, write_manifest
 from t5like.train_step import TrainState
 
 PyTree = Any
@@ -42,10 +51,35 @@ _DISK_REASONS = [
 ]
 
 
-class Checkpoints:
-    """The checkpoints under one folder; the newest `num_kept` of them stay."""
+class _Kept:
+    """Which checkpoints stay, as Orbax asks for it."""
 
-    def __init__(self, folder: Path, *, num_kept: int = 2, is_read_only: bool = False):
+    def __init__(self, folder: Path, keeping: Keeping) -> None:
+        self._folder, self._keeping = folder, keeping
+        self._scores: dict[int, float | None] = {}
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns for each checkpoint whether it stays; called when another is whole."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        scores = {step: score for step in steps if (score := self._score(step)) is not None}
+        kept = kept_steps(steps, scores, self._keeping)
+        return [step in kept for step in steps]
+
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes note of what was measured at a step."""
+        self._scores[step] = metrics.get(self._keeping.best_metric)
+
+    def _score(self, step: int) -> float | None:
+        if step not in self._scores and self._keeping.num_best:
+            with contextlib.suppress(ValueError):
+                self.note(step, read_notes(self._folder / str(step)).get("metrics", {}))
+        return self._scores.get(step)
+
+
+class Checkpoints:
+    """The checkpoints under one folder, of which some stay."""
+
+    def __init__(self, folder: Path, *, keeping: Keeping | None = None, is_read_only: bool = False):
         """Opens the folder; the first save clears away what a killed run left half written.
 
         Args:
@@ -54,11 +88,14 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(
             logging.CRITICAL
         )  # Orbax narrates at lower levels, and raises besides
-        policies = ocp.checkpoint_managers
+        self.folder = folder
+        self._kept = _Kept(folder, keeping or Keeping())
+        self._saving = -1  # the step of the save that is under way
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.LatestN(num_kept),
-            save_decision_policy=policies.FixedIntervalPolicy(1),  # the loop decides when
+            preservation_policy=self._kept,
+            save_decision_policy=ocp.checkpoint_managers.FixedIntervalPolicy(1),  # the loop decides when
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
             create=not is_read_only,
             cleanup_tmp_directories=not is_read_only,
             read_only=is_read_only,
@@ -68,7 +105,6 @@ class Checkpoints:
             "optimizer": ocp.StandardCheckpointHandler(),
             "run": ocp.JsonCheckpointHandler(),
         }
-        self.folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), item_handlers=handlers, options=options)
 
     @property
@@ -81,34 +117,49 @@ class Checkpoints:
         """The steps of all complete checkpoints."""
         return tuple(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
+    def save(
+        self, step: int, state: TrainState, run: dict[str, Any], metrics: Mapping[str, float] | None = None
+    ) -> None:
         """Starts saving; returns once the arrays are copied and may be donated. A second call waits for the first.
 
         Args:
           run: JSON-able; the data cursor that gives batch `step`, and what else a restart must compare.
+          metrics: what was measured of this very state, if it was, to keep the best by.
 
         Raises:
-          UserError: this save or the one before it cannot be written.
+          CheckpointError: this save or the one before it cannot be written.
         """
         if self._manager.latest_step() == step:
             return
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            optimizer=ocp.args.StandardSave(state.optimizer),
+        self._save(
+            step,
+            metrics or {},
+            {"params": state.params, "optimizer": state.optimizer},
             run=ocp.args.JsonSave(run),
         )
-        with _interrupts_held_back(), self._writing():
-            self._manager.save(step, args=items)
 
     def save_params(self, step: int, params: PyTree) -> None:
         """Saves parameters alone, of a model that was not trained here; returns when they are complete on disk.
 
         Raises:
-          UserError: they cannot be written.
+          CheckpointError: they cannot be written.
         """
+        self._save(step, {}, {"params": params})
+        self.wait()
+
+    def _save(self, step: int, metrics: Mapping[str, float], arrays: dict[str, PyTree], **more: Any) -> None:
+        items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+        told = notes(arrays=fingerprints(arrays), metrics=dict(metrics))
         with _interrupts_held_back(), self._writing():
-            self._manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
             self._manager.wait_until_finished()
+            self._saving = step
+            self._kept.note(step, metrics)
+            self._manager.save(step, args=ocp.args.Composite(**items, **more), custom_metadata=told)
+
+    def _seal(self) -> None:
+        """Writes the manifest; Orbax calls it when all the rest is written, before the folder takes its name."""
+        (unnamed,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        write_manifest(unnamed)
 
     def read_run(self, step: int) -> dict[str, Any]:
         """Returns the JSON saved beside the state.
@@ -136,6 +187,7 @@ class Checkpoints:
             self._check_holds(step, "params", abstract_state.params)
             self._check_holds(step, "optimizer", abstract_state.optimizer)
             restored = self._manager.restore(step, args=args)
+            self._check_arrays(step, {name: restored[name] for name in ("params", "optimizer")})
         count = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), abstract_state.step.sharding)
         return TrainState(count, restored["params"], restored["optimizer"])
 
@@ -148,13 +200,22 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(abstract_params))
         with self._one_sentence(step):
             self._check_holds(step, "params", abstract_params)
-            return self._manager.restore(step, args=args)["params"]
+            params = self._manager.restore(step, args=args)["params"]
+            self._check_arrays(step, {"params": params})
+            return params
+
+    def _check_arrays(self, step: int, restored: dict[str, PyTree]) -> None:
+        """Raises ValueError, naming an array, if one is not what was saved."""
+        saved = read_notes(self.folder / str(step)).get("arrays", {})
+        for name, digest in fingerprints(restored).items():
+            if saved.get(name, digest) != digest:
+                raise ValueError(f"the numbers of {name} are not those that were saved")
 
     def wait(self) -> None:
         """Returns when the last save is complete on disk.
 
         Raises:
-          UserError: it cannot be written.
+          CheckpointError: it cannot be written.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -163,7 +224,7 @@ class Checkpoints:
         """Waits for the last save and ends the threads.
 
         Raises:
-          UserError: the last save cannot be written.
+          CheckpointError: the last save cannot be written.
         """
         with self._writing():
             self._manager.close()
@@ -192,7 +253,7 @@ class Checkpoints:
             reason = next(
                 (word for word in _DISK_REASONS if word in str(error)), "the file system refuses it"
             )
-            raise UserError(
+            raise CheckpointError(
                 f"A checkpoint cannot be written to {self.folder} ({reason}): make room there or give another --workdir; "
                 "given again, the same command goes on from the last one that is whole."
             ) from error
@@ -215,10 +276,7 @@ class Checkpoints:
                     gc.collect()
                 sys.unraisablehook = unraisablehook
         if reason is not None:
-            raise UserError(
-                f"The checkpoint {self.folder / str(step)} is damaged ({reason}); remove that folder to use the one "
-                "before it."
-            )
+            raise damaged(self.folder / str(step), reason)
 
 
 @contextlib.contextmanager
@@ -235,6 +293,13 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
     if pressed:
         signal.raise_signal(signal.SIGINT)
+
+
+def damaged(folder: Path, reason: str) -> CheckpointError:
+    """Returns the error that says what is the matter with a checkpoint."""
+    return CheckpointError(
+        f"The checkpoint {folder} is damaged ({reason}); remove that folder to use the one before it."
+    )
 
 
 def _shapes(tree: PyTree) -> dict[str, str]:
@@ -262,3 +327,53 @@ def checkpoint_steps(workdir: Path) -> tuple[int, ...]:
 def latest_checkpoint(workdir: Path) -> int | None:
     """Returns the newest complete step under workdir/checkpoints, None where there is none; see `checkpoint_steps`."""
     return max(checkpoint_steps(workdir), default=None)
+
+
+class Whole(NamedTuple):
+    """The newest checkpoint that is as it was written, and what is the matter with those after it, newest first."""
+
+    step: int | None
+    damages: dict[int, str]
+
+
+def newest_whole(workdir: Path) -> Whole:
+    """Returns the newest checkpoint to go on from; writes nothing.
+
+    Raises:
+      CheckpointError: there are some, and all are damaged.
+      UserError: as `checkpoint_steps`; one is of a later format.
+    """
+    damages: dict[int, str] = {}
+    for step in reversed(checkpoint_steps(workdir)):
+        damage = find_damage(workdir / "checkpoints" / str(step))
+        if damage is None:
+            return Whole(step, damages)
+        damages[step] = damage
+    if damages:
+        step, damage = next(iter(damages.items()))
+        raise CheckpointError(
+            f"No checkpoint of {workdir} is as it was written: of step {step} {damage}; put the files back, or begin again "
+            "in another folder."
+        )
+    return Whole(None, {})
+
+
+def check_whole(workdir: Path, step: int) -> None:
+    """Raises CheckpointError if a checkpoint is not as it was written."""
+    folder = workdir / "checkpoints" / str(step)
+    damage = find_damage(folder)
+    if damage is not None:
+        raise damaged(folder, damage)
+
+
+def set_aside(workdir: Path, *, after: int | None) -> list[Path]:
+    """Puts the checkpoints after a step out of the way, those that are damaged; returns where they are now."""
+    moved = []
+    for step in checkpoint_steps(workdir):
+        if after is None or step > after:
+            place = workdir / "damaged-checkpoints"
+            place.mkdir(exist_ok=True)
+            free = next(name for n in itertools.count(1) if not (name := place / f"{step}-{n}").exists())
+            os.replace(workdir / "checkpoints" / str(step), free)
+            moved.append(free)
+    return moved

@@ -28,6 +28,18 @@ class DamagedRecordError(DamagedDataError):
     what_is_lost = "that record"
 
 
+class CheckpointError(UserError):
+    """A checkpoint cannot be written, or none that is there can be used; the message names it."""
+
+    exit_code = 5
+
+
+class DivergenceError(UserError):
+    """The numbers of a run are not numbers any more; its last checkpoint is from before that."""
+
+    exit_code = 6
+
+
 class HostLostError(UserError):
     """A host of the run has not joined, is gone, or does nothing any more; the message names it."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t5like import outcome
+from t5like import outcome, shared_workdir
 from t5like import workdir as workdirs
 from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
@@ -115,7 +115,7 @@ def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:
     join_hosts()
     tasks = tasks_of(config)
     data_dir = Path(config.data_dir) if config.data_dir else None
-    resume_step = workdirs.find_resume_step(workdir, config)
+    resume_step = shared_workdir.find_resume_step(workdir, config)
     train_examples = [task.load("train", data_dir)[: config.max_train_examples] for task in tasks]
     examples = [task.load(config.eval_split, data_dir)[: config.max_eval_examples] for task in tasks]
     if resume_step is None:

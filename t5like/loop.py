@@ -1,7 +1,7 @@
 """The one training loop."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from t5like.batch import Features, without_ids
 from t5like.checkpoint import Checkpoints
 from t5like.distributed import mark
+from t5like.errors import DivergenceError
 from t5like.flops import FlopMeter, Work
 from t5like.metrics_log import MetricsLog
 from t5like.progress import Progress
@@ -70,23 +71,18 @@ def fit(
       5. report update n-1, whose metrics are ready by now, while step n computes
     """
     start = restored = int(state.step)
+    is_finite: Any = 1.0  # what is restored was
     reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
     for step in range(start, num_steps + 1):
         mark(is_under_way=step > start)
         is_last = step == num_steps
         # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
-        for evaluator in evaluators:  # 1
-            if step % evaluator.every_steps == 0 or is_last:
-                reporter.report()
-                metrics = evaluator.evaluate(state.params)
-                log.write("validation", step, metrics)
-                progress.note(
-                    f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-                )
-                reporter.restart_clock()
+        due = [evaluator for evaluator in evaluators if step % evaluator.every_steps == 0 or is_last]
+        measured = evaluate_all(due, step, state.params, reporter)  # 1
         if (step % checkpoint_every_steps == 0 and step != restored) or is_last:  # 2
             reporter.report()
-            checkpoints.save(step, state, {**run, "cursor": batches.get_state()})
+            check_finite(is_finite, step, checkpoints)
+            checkpoints.save(step, state, {**run, "cursor": batches.get_state()}, measured)
         if is_last:
             break
         waiting_since = time.perf_counter()
@@ -94,6 +90,7 @@ def fit(
         input_wait_seconds = time.perf_counter() - waiting_since
         arrays = put_batch(without_ids(batch))
         state, metrics_of_step = step_function(state, arrays)  # 4
+        is_finite = metrics_of_step.pop("state_is_finite")
         if step == start:
             # Compiling is over, and the first batch has been waited for; throughput is of going on.
             reporter.restart_clock()
@@ -102,6 +99,34 @@ def fit(
         reporter.add(Update(step + 1, metrics_of_step, meter.work(arrays), input_wait_seconds))
     checkpoints.wait()
     return state
+
+
+def evaluate_all(
+    evaluators: Sequence[Evaluator], step: int, params: Any, reporter: "Reporter"
+) -> dict[str, float]:
+    """Returns what evaluators give, having written it down."""
+    measured: dict[str, float] = {}
+    for evaluator in evaluators:
+        reporter.report()
+        metrics = evaluator.evaluate(params)
+        measured |= metrics
+        reporter.validated(step, metrics)
+    return measured
+
+
+def check_finite(is_finite: Any, step: int, checkpoints: Checkpoints) -> None:
+    """Raises DivergenceError if a state is not one to be kept."""
+    if not is_finite:
+        last = checkpoints.latest_step
+        kept = (
+            f"the checkpoint of step {last} is from before that"
+            if last is not None
+            else "there is no checkpoint"
+        )
+        raise DivergenceError(
+            f"The parameters or the optimizer's state at step {step} hold numbers that are not finite, and are not saved; "
+            f"{kept}. Lower the learning rate or max_grad_norm, or warm up for longer."
+        )
 
 
 class Reporter:
@@ -123,6 +148,14 @@ class Reporter:
     def restart_clock(self) -> None:
         """Leaves what has passed since the last report out of the throughput."""
         self._clock = time.perf_counter()
+
+    def validated(self, step: int, metrics: Metrics) -> None:
+        """Writes the row of an evaluation."""
+        self._log.write("validation", step, metrics)
+        self._progress.note(
+            f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        )
+        self.restart_clock()
 
     def add(self, update: Update) -> None:
         """Takes note of an update that has just been dispatched."""

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 import tyro
 
-from t5like import outcome
+from t5like import outcome, shared_workdir
 from t5like import workdir as workdirs
 from t5like.batch import Features, trained_stack
 from t5like.config import parse_command_line, to_json
@@ -119,7 +119,7 @@ def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:
       UserError: for input that cannot work; nothing has been written then.
     """
     join_hosts()
-    resume_step = workdirs.find_resume_step(workdir, config)
+    resume_step = shared_workdir.find_resume_step(workdir, config)
     init = load_model(config.init) if config.init and resume_step is None else None
     text = read_text(config)
     if resume_step is not None:

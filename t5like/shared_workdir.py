@@ -9,6 +9,8 @@ import jax
 from rich.console import Console
 
 from t5like import workdir as workdirs
+from t5like.checkpoint import set_aside
+from t5like.data.pipeline import print_note
 from t5like.data.vocabulary import Vocabulary
 from t5like.distributed import gather, host_name, is_first_host
 from t5like.errors import UserError
@@ -18,14 +20,48 @@ from t5like.progress import Progress
 from t5like.whole_files import being_written
 
 
-def create(workdir: Path, config: Any, model: TransformerConfig, vocabulary: Vocabulary) -> None:
+def find_resume_step(workdir: Path, config: Any) -> int | None:
+    """Returns the step that all hosts go on from; the first one alone reads the checkpoints. See `workdir`.
+
+    Raises:
+      UserError: as there; on the other hosts with the words of the first.
+    """
+    if jax.process_count() == 1:
+        return workdirs.find_resume_step(workdir, config)
+    own: tuple[int | None, str] = None, ""
+    failure = None
+    if is_first_host():
+        try:
+            own = workdirs.find_resume_step(workdir, config), ""
+        except UserError as error:
+            failure, own = error, (None, str(error))
+    step, sentence = gather(own)[0]
+    if failure is not None:
+        raise failure
+    if sentence:
+        raise UserError(sentence)
+    return step
+
+
+def create(
+    workdir: Path,
+    config: Any,
+    model: TransformerConfig,
+    vocabulary: Vocabulary,
+    *,
+    resume_step: int | None = None,
+) -> None:
     """Makes the folder and writes what stays the same over the run; see `workdir.create`.
+
+    Checkpoints after the one that the run goes on from, which are damaged, are put out of the way.
 
     Raises:
       UserError: if the folder cannot be made or written to, or is not the same folder on all hosts.
     """
     if is_first_host():
         workdirs.create(workdir, config, model, vocabulary)
+        for place in set_aside(workdir, after=resume_step):
+            print_note(f"a damaged checkpoint is now {place}")
     if jax.process_count() == 1:
         return
     mark = being_written(workdir / f"hosts-{gather(secrets.token_hex(8))[0]}")

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.distributed import SharedBatches, agree, is_first_host
 from t5like.errors import UserError
 from t5like.flops import FlopMeter
+from t5like.keeping import Keeping
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums
 from t5like.mesh import MeshShape
@@ -74,6 +75,16 @@ class TrainingConfig:
     eval_every_steps: int = 500
     checkpoint_every_steps: int = 500
     num_checkpoints_kept: int = 2
+    """The newest ones; what else is kept beside them the next fields say."""
+    checkpoints_kept_every_steps: int | None = None
+    """Keep those whose step is a multiple of this."""
+    checkpoints_pinned: tuple[int, ...] = ()
+    """Keep those of these steps."""
+    num_best_checkpoints_kept: int = 0
+    """Keep so many that were best by best_checkpoint_metric; a state that is evaluated at its step can be among them."""
+    best_checkpoint_metric: str = "loss"
+    """A metric of the evaluations, as the log names it."""
+    best_checkpoint_is: Literal["lowest", "highest"] = "lowest"
     audits_examples: bool = False
     """Write the ids of every batch's examples to audit.jsonl in the workdir."""
     mesh: MeshShape = MeshShape()
@@ -83,7 +94,9 @@ class TrainingConfig:
         require_positive(self, "num_steps", "batch_size", "num_microbatches", "loss_chunks")
         require_positive(self, "log_every_steps", "eval_every_steps", "checkpoint_every_steps")
         require_positive(self, "num_checkpoints_kept")
-        require_at_least_zero(self, "seed", "z_loss", "label_smoothing")
+        if self.checkpoints_kept_every_steps is not None:
+            require_positive(self, "checkpoints_kept_every_steps")
+        require_at_least_zero(self, "num_best_checkpoints_kept", "seed", "z_loss", "label_smoothing")
         if self.seed >= 2**32:
             raise UserError(f"seed is {self.seed}; give one below 2**32.")
         if self.label_smoothing >= 1.0:
@@ -235,8 +248,8 @@ def train(
         agree_on_run(config, identity, workdir=workdir, resume_step=resume_step)
         state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
         earlier_seconds = logged_seconds(workdir, resume_step)
-        shared_workdir.create(workdir, config, placement.model.config, vocabulary)
-        checkpoints = Checkpoints(workdir / "checkpoints", num_kept=config.num_checkpoints_kept)
+        shared_workdir.create(workdir, config, placement.model.config, vocabulary, resume_step=resume_step)
+        checkpoints = Checkpoints(workdir / "checkpoints", keeping=keeping(config))
         with (
             contextlib.closing(checkpoints),
             shared_workdir.open_log(workdir, resume_step=resume_step) as log,
@@ -316,6 +329,18 @@ def resume(
         state = checkpoints.restore_state(step, abstract_state)
     batches.set_state(saved["cursor"])
     return state
+
+
+def keeping(config: TrainingConfig) -> Keeping:
+    """Returns which checkpoints of a run stay."""
+    return Keeping(
+        num_newest=config.num_checkpoints_kept,
+        every_steps=config.checkpoints_kept_every_steps,
+        pinned=config.checkpoints_pinned,
+        num_best=config.num_best_checkpoints_kept,
+        best_metric=config.best_checkpoint_metric,
+        best_is_highest=config.best_checkpoint_is == "highest",
+    )
 
 
 def logged_seconds(workdir: Path, resume_step: int | None) -> float:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from t5like import config as configs
-from t5like.checkpoint import Checkpoints, latest_checkpoint
+from t5like.checkpoint import Checkpoints, check_whole, latest_checkpoint, newest_whole
+from t5like.data.pipeline import print_note
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.interchange import with_new_head
@@ -37,6 +38,11 @@ MAY_CHANGE = (
     "eval_every_steps",
     "checkpoint_every_steps",
     "num_checkpoints_kept",
+    "checkpoints_kept_every_steps",
+    "checkpoints_pinned",
+    "num_best_checkpoints_kept",
+    "best_checkpoint_metric",
+    "best_checkpoint_is",
     "audits_examples",
     "max_damaged_blocks",
     "token_store",
@@ -63,7 +69,10 @@ def read_json(path: Path) -> Any:
 def find_resume_step(workdir: Path, config: Any) -> int | None:
     """Returns the step this run goes on from, None where it has yet to reach a checkpoint; writes nothing.
 
+    That is the newest checkpoint that is as it was written. Damaged ones after it are named on standard error.
+
     Raises:
+      CheckpointError: there are checkpoints, and all are damaged.
       UserError: if the folder holds the run of another config, a longer run, or files that are no run at all.
     """
     if is_new(workdir):
@@ -71,13 +80,23 @@ def find_resume_step(workdir: Path, config: Any) -> int | None:
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir {workdir} holds files but no run of t5like; give a new or empty folder.")
     check_config(workdir, config)
-    step = latest_checkpoint(workdir)
-    if step is not None and step > config.num_steps:
+    newest = latest_checkpoint(workdir)
+    if newest is not None and newest > config.num_steps:
         raise UserError(
-            f"--workdir {workdir} holds a run that is at step {step} already, beyond num_steps {config.num_steps}; "
+            f"--workdir {workdir} holds a run that is at step {newest} already, beyond num_steps {config.num_steps}; "
             "raise num_steps, or give another --workdir."
         )
-    return step
+    return _usable(workdir)
+
+
+def _usable(workdir: Path) -> int | None:
+    """Returns the newest checkpoint that is as it was written, having said which are not."""
+    whole = newest_whole(workdir)
+    for step, damage in whole.damages.items():
+        print_note(
+            f"the checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({damage}); that of step {whole.step} is used"
+        )
+    return whole.step
 
 
 def check_config(workdir: Path, config: Any) -> None:
@@ -271,9 +290,10 @@ def load_workdir(workdir: Path, *, step: int | None = None) -> TrainedModel:
     """Returns the model of a workdir.
 
     Args:
-      step: of the checkpoint; None takes the newest.
+      step: of the checkpoint; None takes the newest that is as it was written.
 
     Raises:
+      CheckpointError: it is damaged, or all are.
       UserError: if there is no workdir, no checkpoint, or a vocabulary that does not match.
     """
     if not workdir.is_dir():
@@ -281,7 +301,10 @@ def load_workdir(workdir: Path, *, step: int | None = None) -> TrainedModel:
             f"There is no workdir {workdir}; --init takes the workdir of an earlier run, or hf:FOLDER for a public model."
         )
     config, vocabulary = load_description(workdir)
-    step = latest_checkpoint(workdir) if step is None else step
+    if step is None:
+        step = _usable(workdir)
+    else:
+        check_whole(workdir, step)
     if step is None:
         raise UserError(f"{workdir} holds no checkpoint; give the workdir of a run that saved one.")
     return TrainedModel(workdir, config, vocabulary, step, config)

@@ -17,6 +17,7 @@ import pytest
 
 from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.errors import UserError
+from t5like.keeping import Keeping
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.optim.adafactor import Adafactor
@@ -159,7 +160,7 @@ def test_ctrl_c_waits_until_a_save_has_begun_in_order(
 
 
 def test_the_newest_are_kept(state: TrainState, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoints", num_kept=2)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keeping=Keeping(num_newest=2))
     assert checkpoints.latest_step is None
     for step in (2, 4, 6):
         checkpoints.save(step, state, RUN)

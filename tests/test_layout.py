@@ -20,7 +20,18 @@ PACKAGE = ROOT / "t5like"
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "ground",
-        ("__init__", "errors", "batch", "allocator", "compilation_cache", "entry", "whole_files", "hosts/"),
+        (
+            "__init__",
+            "errors",
+            "batch",
+            "allocator",
+            "compilation_cache",
+            "entry",
+            "whole_files",
+            "manifest",
+            "keeping",
+            "hosts/",
+        ),
     ),
     ("host, no jax: text to features", ("data/", "objectives/")),
     ("host, no jax: tasks", ("tasks/",)),
@@ -33,7 +44,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("host, no jax: files of named tensors", ("weights/",)),
     ("host, no jax: chips", ("chips",)),
     ("host, no jax: what a compiled program costs", ("planning/", "plan_text")),
-    ("devices", ("mesh", "sharding", "distributed", "losses", "chunked_loss", "kernels/")),
+    ("devices", ("mesh", "sharding", "fingerprints", "distributed", "losses", "chunked_loss", "kernels/")),
     ("models and optimizers", ("models/", "optim/")),
     ("presets", ("families/",)),
     ("mechanisms", ("train_step", "checkpoint", "decoding/", "flops", "generation", "interchange")),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from t5like import loop
+from t5like.errors import DivergenceError
 from t5like.flops import FlopMeter
 from t5like.loop import Evaluator, fit
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
@@ -35,7 +36,8 @@ MODEL = TransformerConfig(
 class Recorder:
     """Stands in for everything `fit` is given, and notes what is called in which order."""
 
-    def __init__(self, start: int = 0) -> None:
+    def __init__(self, start: int = 0, not_finite: tuple[int, ...] = ()) -> None:
+        self.not_finite = not_finite  # steps of states
         self.events: list[tuple[Any, ...]] = []
         self.taken = start
         self.waited = False
@@ -55,15 +57,25 @@ class Recorder:
     def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         assert int(batch["x"][0]) == int(state.step), "step n takes batch n"
         self.events.append(("dispatch", int(state.step)))
-        metrics = {"loss": jnp.float32(state.step), "decoder_tokens": jnp.float32(TOKENS)}
+        metrics = {
+            "loss": jnp.float32(state.step),
+            "decoder_tokens": jnp.float32(TOKENS),
+            "state_is_finite": jnp.float32(int(state.step) + 1 not in self.not_finite),
+        }
         return TrainState(state.step + 1, state.params + 1, state.optimizer), metrics
 
     def evaluate(self, params: Any) -> dict[str, float]:
         self.events.append(("evaluate", int(params)))
         return {"accuracy": float(params)}
 
-    def save(self, step: int, state: TrainState, run: dict[str, Any]) -> None:
+    @property
+    def latest_step(self) -> int | None:
+        saved = [event[1] for event in self.events if event[0] == "checkpoint"]
+        return saved[-1] if saved else None
+
+    def save(self, step: int, state: TrainState, run: dict[str, Any], metrics: dict[str, float]) -> None:
         assert int(state.step) == step
+        assert metrics == ({"accuracy": float(step)} if ("evaluate", step) in self.events else {})
         self.events.append(("checkpoint", step, run))
 
     def wait(self) -> None:
@@ -90,9 +102,10 @@ def run(
     log: int = 1,
     checkpoint: int = 1,
     evaluators: tuple[int, ...] = (1,),
+    recorder: Recorder | None = None,
 ) -> Recorder:
     """Runs `fit` from state `start`; the params of state n are the number n."""
-    recorder = Recorder(start)
+    recorder = recorder or Recorder(start)
     state = TrainState(jnp.int32(start), jnp.int32(start), None)
     progress = Progress(num_steps, description="test", console=Console(file=io.StringIO()))
     with NotingLog(workdir, recorder, start or None) as metrics_log, progress:
@@ -154,6 +167,25 @@ def test_a_restored_state_is_measured_again_but_not_saved_again(tmp_path: Path) 
     assert of_kind(recorder, "evaluate") == [4, 6]
     assert of_kind(recorder, "checkpoint") == [6]
     assert of_kind(recorder, "take") == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("not_finite", "kept"), [((3,), "of step 2 is"), ((1, 2, 3), "there is no checkpoint")]
+)
+def test_a_state_that_is_not_finite_is_not_saved(
+    not_finite: tuple[int, ...], kept: str, tmp_path: Path
+) -> None:
+    recorder = Recorder(not_finite=not_finite)
+    with pytest.raises(DivergenceError, match=f"step {not_finite[0]} hold.*{kept}") as raised:
+        run(tmp_path, num_steps=9, recorder=recorder)
+    assert raised.value.exit_code == 6
+    assert of_kind(recorder, "checkpoint") == [1, 2][: not_finite[0] - 1]
+
+
+def test_a_state_that_is_finite_again_is_saved(tmp_path: Path) -> None:
+    """The flag is of the state that is saved, and of no other."""
+    recorder = run(tmp_path, num_steps=4, checkpoint=2, recorder=Recorder(not_finite=(1, 3)))
+    assert of_kind(recorder, "checkpoint") == [2, 4]
 
 
 def test_a_finished_run_takes_no_batch(tmp_path: Path) -> None:

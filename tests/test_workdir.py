@@ -46,6 +46,13 @@ def workdir(small_pretrain: Any, vocabulary: Vocabulary, tmp_path: Path) -> Path
     return tmp_path / "run"
 
 
+def fake_checkpoint(workdir: Path, step: int) -> None:
+    """Makes what is taken for a whole checkpoint of format 1."""
+    folder = workdir / "checkpoints" / str(step)
+    folder.mkdir(parents=True)
+    (folder / "_CHECKPOINT_METADATA").write_text("{}")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -67,15 +74,23 @@ def test_a_run_goes_on_from_its_newest_checkpoint(small_pretrain: Any, workdir: 
     (workdir / "checkpoints").mkdir()
     assert workdirs.find_resume_step(workdir, small_pretrain) is None
     for step in (4, 8):
-        (workdir / "checkpoints" / str(step)).mkdir()
+        fake_checkpoint(workdir, step)
     assert workdirs.find_resume_step(workdir, small_pretrain) == 8
 
 
 @pytest.mark.parametrize("name", workdirs.MAY_CHANGE)
 def test_what_may_change_may(name: str, small_pretrain: Any, workdir: Path) -> None:
-    (workdir / "checkpoints" / "4").mkdir(parents=True)
+    fake_checkpoint(workdir, 4)
     value = getattr(small_pretrain, name)
-    changed = dataclasses.replace(small_pretrain, **{name: "elsewhere" if value is None else value + 1})
+    others = {
+        "token_store": "elsewhere",
+        "checkpoints_kept_every_steps": 8,
+        "checkpoints_pinned": (4,),
+        "best_checkpoint_metric": "accuracy",
+        "best_checkpoint_is": "highest",
+    }
+    changed = dataclasses.replace(small_pretrain, **{name: others[name] if name in others else value + 1})
+    assert changed != small_pretrain
     assert workdirs.find_resume_step(workdir, changed) == 4
 
 
@@ -205,7 +220,7 @@ def test_a_replaced_vocabulary_does_not_match(workdir: Path, small_text: Path) -
 def test_a_run_is_used_from_its_newest_checkpoint_only(workdir: Path, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(lambda: workdirs.load_workdir(workdir))
     assert "There is no workdir" in refused(lambda: workdirs.load_workdir(tmp_path / "nosuch"))
-    (workdir / "checkpoints" / "4").mkdir(parents=True)
+    fake_checkpoint(workdir, 4)
     assert workdirs.load_workdir(workdir).step == 4
     shutil.rmtree(workdir / "checkpoints")
     (workdir / "checkpoints").write_text("")
