@@ -31,6 +31,7 @@ from t5like.families.t5 import t5_1_1
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.placement import initial_params, place
+from t5like.preemption import listening
 from t5like.sharding import AxisRules
 from t5like.suite_config import COMMAND, TINY, Benchmark
 from t5like.suite_plan import Plan, Training, make_plan
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> None:
         return
     if options.workdir is None:
         raise UserError(f"{command} needs --workdir, the folder that its runs are written to.")
-    benchmark(suites[what], config, options.workdir)
+    with listening():
+        benchmark(suites[what], config, options.workdir)
 
 
 def check(argv: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from t5like.batch import Features
 from t5like.data.lanes import ONLY_HOST, HostShare, merge_cursors
 from t5like.errors import UserError
 from t5like.hosts.member import this_member
+from t5like.preemption import told_at
 
 PyTree = Any
 
@@ -81,6 +82,13 @@ def mark(*, is_under_way: bool = False) -> None:
     member = this_member()
     if member is not None:
         member.mark(is_under_way=is_under_way)
+
+
+def told_to_end(step: int) -> bool:
+    """Returns whether the run ends here because a host was told to; at the same step on all, which all ask at each."""
+    if jax.process_count() == 1:
+        return told_at() is not None
+    return multihost_utils.reached_preemption_sync_point(step)
 
 
 def gather(own: Any) -> list[Any]:

@@ -40,6 +40,12 @@ class DivergenceError(UserError):
     exit_code = 6
 
 
+class PreemptedError(UserError):
+    """The run was told to end by SIGTERM, and what there was to save is saved; given again, it goes on."""
+
+    exit_code = 7
+
+
 class HostLostError(UserError):
     """A host of the run has not joined, is gone, or does nothing any more; the message names it."""
 

@@ -27,6 +27,7 @@ from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
+from t5like.preemption import listening
 from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation, together
 from t5like.task_forms import Answering, Batching, TaskForm, load_for_task, task_form
 from t5like.tasks import TASKS, find_task
@@ -96,7 +97,8 @@ def main(argv: list[str]) -> None:
         return
     if options.workdir is None:
         raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
-    finetune(config, options.workdir)
+    with listening():
+        finetune(config, options.workdir)
 
 
 def finetune(config: Finetune, workdir: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -9,10 +10,11 @@ import numpy as np
 
 from t5like.batch import Features, without_ids
 from t5like.checkpoint import Checkpoints
-from t5like.distributed import mark
+from t5like.distributed import mark, told_to_end
 from t5like.errors import DivergenceError
 from t5like.flops import FlopMeter, Work
 from t5like.metrics_log import MetricsLog
+from t5like.preemption import call_unless_told, preempted, under_way
 from t5like.progress import Progress
 from t5like.train_step import TrainState
 
@@ -73,6 +75,7 @@ def fit(
     start = restored = int(state.step)
     is_finite: Any = 1.0  # what is restored was
     reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
+    save = functools.partial(save_state, checkpoints, reporter, batches, run)
     for step in range(start, num_steps + 1):
         mark(is_under_way=step > start)
         is_last = step == num_steps
@@ -80,13 +83,10 @@ def fit(
         due = [evaluator for evaluator in evaluators if step % evaluator.every_steps == 0 or is_last]
         measured = evaluate_all(due, step, state.params, reporter)  # 1
         if (step % checkpoint_every_steps == 0 and step != restored) or is_last:  # 2
-            reporter.report()
-            check_finite(is_finite, step, checkpoints)
-            checkpoints.save(step, state, {**run, "cursor": batches.get_state()}, measured)
-        if is_last:
-            break
+            save(step, state, measured, is_finite)
         waiting_since = time.perf_counter()
-        batch = next(batches)  # 3
+        if is_last or told_to_end(step) or (batch := call_unless_told(next, batches)) is None:  # 3
+            break
         input_wait_seconds = time.perf_counter() - waiting_since
         arrays = put_batch(without_ids(batch))
         state, metrics_of_step = step_function(state, arrays)  # 4
@@ -95,27 +95,36 @@ def fit(
             # Compiling is over, and the first batch has been waited for; throughput is of going on.
             reporter.restart_clock()
             input_wait_seconds = 0.0
+            under_way(True)
         reporter.report()  # 5
         reporter.add(Update(step + 1, metrics_of_step, meter.work(arrays), input_wait_seconds))
+    if not is_last and step != restored:
+        save(step, state, measured, is_finite)
     checkpoints.wait()
+    if not is_last:
+        raise preempted(step)
+    under_way(False)
     return state
 
 
-def evaluate_all(
-    evaluators: Sequence[Evaluator], step: int, params: Any, reporter: "Reporter"
-) -> dict[str, float]:
-    """Returns what evaluators give, having written it down."""
-    measured: dict[str, float] = {}
-    for evaluator in evaluators:
-        reporter.report()
-        metrics = evaluator.evaluate(params)
-        measured |= metrics
-        reporter.validated(step, metrics)
-    return measured
+def save_state(
+    checkpoints: Checkpoints,
+    reporter: "Reporter",
+    batches: BatchIterator,
+    run: dict[str, Any],
+    step: int,
+    state: TrainState,
+    measured: Metrics,
+    is_finite: Any,
+) -> None:
+    """Begins to save a state and all that goes on with it, unless that is done already.
 
-
-def check_finite(is_finite: Any, step: int, checkpoints: Checkpoints) -> None:
-    """Raises DivergenceError if a state is not one to be kept."""
+    Raises:
+      DivergenceError: the state is not one to be kept.
+    """
+    if checkpoints.latest_step == step:
+        return
+    reporter.report()
     if not is_finite:
         last = checkpoints.latest_step
         kept = (
@@ -127,6 +136,22 @@ def check_finite(is_finite: Any, step: int, checkpoints: Checkpoints) -> None:
             f"The parameters or the optimizer's state at step {step} hold numbers that are not finite, and are not saved; "
             f"{kept}. Lower the learning rate or max_grad_norm, or warm up for longer."
         )
+    checkpoints.save(step, state, {**run, "cursor": batches.get_state()}, measured)
+
+
+def evaluate_all(
+    evaluators: Sequence[Evaluator], step: int, params: Any, reporter: "Reporter"
+) -> dict[str, float]:
+    """Returns what evaluators give, having written it down; nothing of those that the end of the run breaks off."""
+    measured: dict[str, float] = {}
+    for evaluator in evaluators:
+        reporter.report()
+        metrics = call_unless_told(evaluator.evaluate, params)
+        if metrics is None:
+            break
+        measured |= metrics
+        reporter.validated(step, metrics)
+    return measured
 
 
 class Reporter:

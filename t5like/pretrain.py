@@ -41,6 +41,7 @@ from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.pretraining import AnyObjective
 from t5like.optim.base import require_at_least_zero, require_positive
+from t5like.preemption import listening
 from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
 from t5like.scores import Score
@@ -107,7 +108,8 @@ def main(argv: list[str]) -> None:
         return
     if options.workdir is None:
         raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
-    pretrain(config, options.workdir)
+    with listening():
+        pretrain(config, options.workdir)
 
 
 def pretrain(config: Pretrain, workdir: Path) -> dict[str, Any]:

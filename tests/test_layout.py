@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "whole_files",
             "manifest",
             "keeping",
+            "preemption",
             "hosts/",
         ),
     ),

@@ -1,6 +1,7 @@
 """What `fit` does when: the order of one step, what is logged, and how far dispatching runs ahead of reporting."""
 
 import io
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from t5like import loop
-from t5like.errors import DivergenceError
+from t5like.errors import DivergenceError, PreemptedError
 from t5like.flops import FlopMeter
 from t5like.loop import Evaluator, fit
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
+from t5like.preemption import listening
 from t5like.progress import Progress
 from t5like.train_step import TrainState
 
@@ -36,13 +38,21 @@ MODEL = TransformerConfig(
 class Recorder:
     """Stands in for everything `fit` is given, and notes what is called in which order."""
 
-    def __init__(self, start: int = 0, not_finite: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, start: int = 0, not_finite: tuple[int, ...] = (), told_in: tuple[str, int] | None = None
+    ) -> None:
+        self.told_in = told_in  # what is being done, and at which step, when SIGTERM comes
         self.not_finite = not_finite  # steps of states
         self.events: list[tuple[Any, ...]] = []
         self.taken = start
         self.waited = False
 
+    def perhaps_be_told(self, *moment: Any) -> None:
+        if moment == self.told_in:
+            signal.raise_signal(signal.SIGTERM)
+
     def __next__(self) -> dict[str, np.ndarray]:
+        self.perhaps_be_told("take", self.taken)
         self.events.append(("take", self.taken))
         self.taken += 1
         return {"x": np.full(1, self.taken - 1), "example_ids": np.zeros(1, np.int64)}
@@ -57,6 +67,7 @@ class Recorder:
     def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
         assert int(batch["x"][0]) == int(state.step), "step n takes batch n"
         self.events.append(("dispatch", int(state.step)))
+        self.perhaps_be_told("dispatch", int(state.step))
         metrics = {
             "loss": jnp.float32(state.step),
             "decoder_tokens": jnp.float32(TOKENS),
@@ -65,6 +76,7 @@ class Recorder:
         return TrainState(state.step + 1, state.params + 1, state.optimizer), metrics
 
     def evaluate(self, params: Any) -> dict[str, float]:
+        self.perhaps_be_told("evaluate", int(params))
         self.events.append(("evaluate", int(params)))
         return {"accuracy": float(params)}
 
@@ -76,6 +88,7 @@ class Recorder:
     def save(self, step: int, state: TrainState, run: dict[str, Any], metrics: dict[str, float]) -> None:
         assert int(state.step) == step
         assert metrics == ({"accuracy": float(step)} if ("evaluate", step) in self.events else {})
+        self.perhaps_be_told("checkpoint", step)
         self.events.append(("checkpoint", step, run))
 
     def wait(self) -> None:
@@ -186,6 +199,51 @@ def test_a_state_that_is_finite_again_is_saved(tmp_path: Path) -> None:
     """The flag is of the state that is saved, and of no other."""
     recorder = run(tmp_path, num_steps=4, checkpoint=2, recorder=Recorder(not_finite=(1, 3)))
     assert of_kind(recorder, "checkpoint") == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("told_in", "saved", "ends_at"),
+    [
+        (("take", 0), [], None),
+        (("evaluate", 0), [], None),
+        (("dispatch", 0), [], None),
+        (("take", 3), [3], 3),
+        (("dispatch", 3), [4], 4),
+        (("evaluate", 3), [3], 3),
+        (("evaluate", 5), [5], 5),
+        (("checkpoint", 5), [5], 5),
+        (("dispatch", 6), [5, 7], 7),
+        (("take", 7), [5, 7], 7),
+        (("dispatch", 7), [5, 8], None),
+        (("checkpoint", 8), [5, 8], None),
+    ],
+    ids=str,
+)
+def test_a_run_that_is_told_to_end_saves_what_it_has(
+    told_in: tuple[str, int], saved: list[int], ends_at: int | None, tmp_path: Path
+) -> None:
+    recorder = Recorder(told_in=told_in)
+    with listening(), pytest.raises(PreemptedError) as raised:
+        run(tmp_path, num_steps=8, checkpoint=5, recorder=recorder)
+    assert of_kind(recorder, "checkpoint") == saved
+    assert raised.value.exit_code == 7
+    if ends_at is None:
+        assert "nothing new to save" in str(raised.value)
+    else:
+        assert f"step {ends_at} is saved, 0." in str(raised.value)
+        assert recorder.waited
+    for _, step, cursor in (event for event in recorder.events if event[0] == "checkpoint"):
+        assert cursor == {"who": "me", "cursor": {"next": step}}
+    # What was not evaluated for it is evaluated when the run goes on.
+    assert (told_in in recorder.events) == (told_in[0] not in ("take", "evaluate", "checkpoint"))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_has_gone_on_from_its_last_step_has_nothing_to_save(tmp_path: Path) -> None:
+    recorder = Recorder(5, told_in=("take", 5))
+    with listening(), pytest.raises(PreemptedError, match="nothing new"):
+        run(tmp_path, num_steps=8, start=5, recorder=recorder)
+    assert of_kind(recorder, "checkpoint") == []
 
 
 def test_a_finished_run_takes_no_batch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from t5like import pretrain as pretrain_entry
 from t5like import workdir as workdirs
 from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.config import to_dict, to_json
-from t5like.errors import UserError
+from t5like.errors import CheckpointError, UserError
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.placement import abstract_state, place
 from t5like.whole_files import write_json
@@ -243,6 +244,82 @@ def test_a_killed_process_goes_on_where_it_was(
     assert "resuming at step " in again.stderr
     assert again.stdout.startswith("held-out nats per token: ")
     assert_ends_alike(small_pretrain, tmp_path / "run", pretrained)
+
+
+def test_a_process_that_is_told_to_end_saves_and_goes_on(
+    command: dict[str, Any], small_pretrain: Any, pretrained: Path, tmp_path: Path
+) -> None:
+    """While it starts, and later wherever it is."""
+    process = subprocess.Popen(**command)
+    while not (tmp_path / "run" / "config.json").exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=MAX_WAIT_SECONDS)
+    assert process.returncode == 7, printed
+    assert "error: Told to end by SIGTERM" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+    code, printed = stop_after_first_checkpoint(command, signal.SIGTERM)
+    if code:  # or it came in the very end
+        assert code == 7, printed
+        said = re.search(
+            r"error: Told to end by SIGTERM: step (\d+) is saved, [\d.]+ s after that; ", printed
+        )
+        assert said is not None, printed
+        assert latest_checkpoint(tmp_path / "run") == int(said[1])
+    again = subprocess.run(**command)
+    assert again.returncode == 0, again.stderr
+    assert_ends_alike(small_pretrain, tmp_path / "run", pretrained)
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "gone"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_gone_on_from(
+    damage: str,
+    small_pretrain: Any,
+    pretrained: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(pretrained, tmp_path / "run")
+    workdir = tmp_path / "run"
+    newest = workdir / "checkpoints" / "12"
+    file = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    if damage == "gone":
+        file.unlink()
+    elif damage == "flipped":
+        flip(file, 1000)
+    else:
+        file.write_bytes(file.read_bytes()[:1000])
+    damaged = {path: path.read_bytes() for path in newest.rglob("*") if path.is_file()}
+    pretrain_entry.pretrain(small_pretrain, workdir)
+    printed = capfd.readouterr().err
+    assert f"the checkpoint {newest} is damaged ({file.relative_to(newest)} " in printed
+    assert "that of step 8 is used" in printed
+    assert "resuming at step 8" in printed
+    place = workdir / "damaged-checkpoints" / "12-1"
+    assert {
+        newest / path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()
+    } == damaged
+    assert_ends_alike(small_pretrain, workdir, pretrained)
+
+
+def test_where_all_checkpoints_are_damaged_the_run_does_not_begin_again(
+    small_pretrain: Any, pretrained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pretrained, tmp_path / "run")
+    for manifest in (tmp_path / "run").rglob("manifest.json"):
+        manifest.unlink()
+    with pytest.raises(
+        CheckpointError, match="No checkpoint of .* is as it was written: of step 12 manifest.json"
+    ) as raised:
+        pretrain_entry.pretrain(small_pretrain, tmp_path / "run")
+    assert raised.value.exit_code == 5
+    assert not (tmp_path / "run" / "damaged-checkpoints").exists()
 
 
 def test_ctrl_c_ends_in_one_line_and_can_be_gone_on_from(

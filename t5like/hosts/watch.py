@@ -19,6 +19,7 @@ from t5like.hosts.lines import Lines
 from t5like.hosts.member import MEMBER, Membership
 from t5like.hosts.noise import Noise
 from t5like.hosts.verdict import GRACE_SECONDS
+from t5like.preemption import nothing_new
 
 JOIN_SECONDS, TIMEOUT_SECONDS = "T5LIKE_JOIN_SECONDS", "T5LIKE_HOST_TIMEOUT_SECONDS"
 _DEFAULTS = {JOIN_SECONDS: "300", TIMEOUT_SECONDS: "300"}
@@ -157,7 +158,7 @@ class _Watcher:
           HostLostError: a host is lost, this one or another.
           KeyboardInterrupt: the training process did not heed it by itself.
         """
-        with selectors.DefaultSelector() as selector, _signals_to(self._process) as interrupts:
+        with selectors.DefaultSelector() as selector, self._signals() as interrupts:
             selector.register(self._desk, selectors.EVENT_READ)
             selector.register(self._pipe, selectors.EVENT_READ)
             selector.register(self._noise, selectors.EVENT_READ)
@@ -235,29 +236,36 @@ class _Watcher:
             self._last_sign = time.monotonic()
         return bool(read)
 
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[list[int]]:
+        """Hands on what asks this process to end, and gives the interrupts so far; other signals are final.
 
-@contextlib.contextmanager
-def _signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Hands on what asks this process to end, and gives the interrupts so far; other signals are final."""
-    interrupts: list[int] = []
+        SIGTERM is handed on once there is something to save; JAX tells it to all hosts, which save the same step.
+        """
+        interrupts: list[int] = []
 
-    def interrupt(number: int, frame: object) -> None:
-        interrupts.append(number)
-        process.send_signal(signal.SIGINT)
-        signal.signal(signal.SIGALRM, lambda *_: process.kill())
-        signal.setitimer(signal.ITIMER_REAL, _INTERRUPT_SECONDS)
+        def interrupt(number: int, frame: object) -> None:
+            interrupts.append(number)
+            self._process.send_signal(signal.SIGINT)
+            signal.signal(signal.SIGALRM, lambda *_: self._process.kill())
+            signal.setitimer(signal.ITIMER_REAL, _INTERRUPT_SECONDS)
 
-    def end(number: int, frame: object) -> None:
-        process.kill()
-        sys.exit(128 + number)
+        def end(number: int, frame: object) -> None:
+            self._process.kill()
+            sys.exit(128 + number)
 
-    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
-    # What is ignored, as by nohup, stays so.
-    heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handlers[number]) for number in heeded}
-    try:
-        yield interrupts
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        def terminate(number: int, frame: object) -> None:
+            if not self._is_under_way:
+                raise nothing_new()
+            self._process.send_signal(signal.SIGTERM)
+
+        handlers = {signal.SIGINT: interrupt, signal.SIGTERM: terminate, signal.SIGHUP: end}
+        # What is ignored, as by nohup, stays so.
+        heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, handlers[number]) for number in heeded}
+        try:
+            yield interrupts
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
