@@ -315,7 +315,7 @@ def test_where_all_checkpoints_are_damaged_the_run_does_not_begin_again(
     for manifest in (tmp_path / "run").rglob("manifest.json"):
         manifest.unlink()
     with pytest.raises(
-        CheckpointError, match="No checkpoint of .* is as it was written: of step 12 manifest.json"
+        CheckpointError, match=r"No checkpoint of .* is as it was written: of step 12 manifest.json"
     ) as raised:
         pretrain_entry.pretrain(small_pretrain, tmp_path / "run")
     assert raised.value.exit_code == 5
