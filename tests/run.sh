@@ -14,4 +14,5 @@ if [ ! -d ../shared/data ]; then
   echo "NOTE: ../shared/data is not beside this checkout; the tests on real data are left out (listed as skipped below)."
 fi
 # One process a core of the smallest machine; a file's tests stay together, with what they share.
-"$VENV/bin/python" -m pytest -n 2 --dist loadfile -rs "$@"
+# One that crashes ends the run: started again, its tests could wait for ever.
+"$VENV/bin/python" -m pytest -n 2 --dist loadfile --max-worker-restart 0 -rs "$@"
