@@ -1,5 +1,6 @@
 """Training on several hosts ends as training on one: real processes, which JAX joins over the loopback."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -190,3 +191,33 @@ def test_hosts_that_are_lost_and_fewer_that_go_on_end_as_one(
 
     finetune(finetune_config, tmp_path / "alone")
     assert_ends_alike(tmp_path / "alone", finetuning / "run")
+
+
+def test_a_run_of_which_one_host_is_told_to_end_is_saved_by_all_and_goes_on(
+    config: Pretrain, tmp_path: Path
+) -> None:
+    """SIGTERM may come to any host; all save the same step, soon after, and the run goes on from there."""
+    told, workdir = tmp_path / "told", tmp_path / "told" / "run"
+    endless = dataclasses.replace(
+        config, num_steps=100_000, checkpoint_every_steps=50_000, eval_every_steps=50_000
+    )
+    with hosts_running([told], 2, tmp_path, configs=[endless]) as hosts:
+        for _ in hosts.moments():
+            if (workdir / METRICS_FILE).exists() and len(read_metrics(workdir / METRICS_FILE)) > 4:
+                break
+            assert None in [process.poll() for process in hosts.processes.values()], hosts.errors()
+        hosts.processes[1].send_signal(signal.SIGTERM)
+        assert hosts.codes() == [7, 7], hosts.errors()
+        for host in hosts.present:
+            assert "Traceback" not in hosts.err(host)
+        (step,) = checkpoint_steps(workdir)
+        assert f"error: Told to end by SIGTERM: step {step} is saved" in hosts.err(0)
+    longer = dataclasses.replace(endless, num_steps=step + 3)
+    with hosts_running([told], 2, tmp_path, configs=[longer]) as hosts:
+        assert hosts.codes() == [0, 0], hosts.errors()
+        assert f"resuming at step {step}: " in hosts.err(0)
+    pretrain(longer, tmp_path / "alone")
+    (params, run), (other_params, other_run) = state_of(tmp_path / "alone"), state_of(workdir)
+    assert run == other_run
+    for leaf, same in zip(jax.tree.leaves(params), jax.tree.leaves(other_params), strict=True):
+        np.testing.assert_allclose(same, leaf, rtol=0, atol=TOLERANCE)
