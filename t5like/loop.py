@@ -19,6 +19,7 @@ from t5like.progress import Progress
 from t5like.train_step import TrainState
 
 Metrics = Mapping[str, float]
+_NORMS = ("gradient_norm", "update_norm")
 _TOKENS = ("encoder_tokens", "decoder_tokens")  # a model of one stack has but one of them
 
 
@@ -73,7 +74,6 @@ def fit(
       5. report update n-1, whose metrics are ready by now, while step n computes
     """
     start = restored = int(state.step)
-    is_finite: Any = 1.0  # what is restored was
     reporter = Reporter(log, progress, meter, log_every_steps, num_steps)
     save = functools.partial(save_state, checkpoints, reporter, batches, run)
     for step in range(start, num_steps + 1):
@@ -83,14 +83,13 @@ def fit(
         due = [evaluator for evaluator in evaluators if step % evaluator.every_steps == 0 or is_last]
         measured = evaluate_all(due, step, state.params, reporter)  # 1
         if (step % checkpoint_every_steps == 0 and step != restored) or is_last:  # 2
-            save(step, state, measured, is_finite)
+            save(step, state, measured)
         waiting_since = time.perf_counter()
         if is_last or told_to_end(step) or (batch := call_unless_told(next, batches)) is None:  # 3
             break
         input_wait_seconds = time.perf_counter() - waiting_since
         arrays = put_batch(without_ids(batch))
         state, metrics_of_step = step_function(state, arrays)  # 4
-        is_finite = metrics_of_step.pop("state_is_finite")
         if step == start:
             # Compiling is over, and the first batch has been waited for; throughput is of going on.
             reporter.restart_clock()
@@ -99,7 +98,7 @@ def fit(
         reporter.report()  # 5
         reporter.add(Update(step + 1, metrics_of_step, meter.work(arrays), input_wait_seconds))
     if not is_last and step != restored:
-        save(step, state, measured, is_finite)
+        save(step, state, measured)
     checkpoints.wait()
     if not is_last:
         raise preempted(step)
@@ -115,28 +114,16 @@ def save_state(
     step: int,
     state: TrainState,
     measured: Metrics,
-    is_finite: Any,
 ) -> None:
     """Begins to save a state and all that goes on with it, unless that is done already.
 
     Raises:
       DivergenceError: the state is not one to be kept.
     """
-    if checkpoints.latest_step == step:
-        return
-    reporter.report()
-    if not is_finite:
-        last = checkpoints.latest_step
-        kept = (
-            f"the checkpoint of step {last} is from before that"
-            if last is not None
-            else "there is no checkpoint"
-        )
-        raise DivergenceError(
-            f"The parameters or the optimizer's state at step {step} hold numbers that are not finite, and are not saved; "
-            f"{kept}. Lower the learning rate or max_grad_norm, or warm up for longer."
-        )
-    checkpoints.save(step, state, {**run, "cursor": batches.get_state()}, measured)
+    if checkpoints.latest_step != step:
+        reporter.report()
+        reporter.check_finite()
+        checkpoints.save(step, state, {**run, "cursor": batches.get_state()}, measured)
 
 
 def evaluate_all(
@@ -167,7 +154,8 @@ class Reporter:
     ):
         self._log, self._progress, self._meter = log, progress, meter
         self._log_every_steps, self._num_steps = log_every_steps, num_steps
-        self._updates: list[Update] = []
+        self._updates: list[Update] = []  # whose row is to come
+        self._unchecked: list[Update] = []  # whose row is written
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -203,7 +191,29 @@ class Reporter:
         row["step_seconds"] = seconds / len(self._updates)
         row["input_wait_seconds"] = sum(u.input_wait_seconds for u in self._updates) / len(self._updates)
         row["input_wait_percent"] = 100 * row["input_wait_seconds"] / max(row["step_seconds"], 1e-9)
-        self._updates.clear()
+        self._unchecked += self._updates
+        self._updates = []
         self.restart_clock()
         self._log.write("train", newest.step, row)
         self._progress.update(newest.step, row)
+        self.check_finite()
+
+    def check_finite(self) -> None:
+        """Returns if all updates so far were finite; then the state they made of a finite one is too.
+
+        Parameters are not finite only after an update that is not, and of optimizers' states none is larger than the sum
+        of the squares of all gradients, of which their norm is made.
+
+        Raises:
+          DivergenceError: one was not.
+        """
+        updates = [*self._unchecked, *self._updates]
+        norms = jax.device_get([[update.metrics[name] for name in _NORMS] for update in updates])
+        for update, of_update in zip(updates, norms, strict=True):
+            if not np.isfinite(of_update).all():
+                raise DivergenceError(
+                    f"The gradients of step {update.step} hold numbers that are not finite, and so does the state they make: "
+                    "it is not saved, and the last checkpoint is from before. Lower the learning rate or max_grad_norm, or "
+                    "warm up for longer."
+                )
+        self._unchecked = []

@@ -64,18 +64,11 @@ def train_step(
         "gradient_norm": optax.global_norm(gradients),
         "update_norm": optax.global_norm(updates),
         **real_tokens(batch),
-        "state_is_finite": all_finite((params, optimizer_state)),
     }
     if TOKEN in losses:
         metrics["z_loss"] = losses[TOKEN].z_loss / divisor(losses[TOKEN].weight)
         metrics["target_tokens"] = losses[TOKEN].weight
     return TrainState(state.step + 1, params, optimizer_state), metrics
-
-
-def all_finite(tree: PyTree) -> jax.Array:
-    """Returns 1 if all numbers of a tree are finite and else 0, scalar float32."""
-    floats = (leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating))
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats])).astype(jnp.float32)
 
 
 def total_loss(losses: Losses, normalizers: dict[str, jax.Array]) -> jax.Array:

@@ -71,7 +71,8 @@ class Recorder:
         metrics = {
             "loss": jnp.float32(state.step),
             "decoder_tokens": jnp.float32(TOKENS),
-            "state_is_finite": jnp.float32(int(state.step) + 1 not in self.not_finite),
+            "gradient_norm": jnp.float32(np.nan if int(state.step) + 1 in self.not_finite else 1.0),
+            "update_norm": jnp.float32(1.0),
         }
         return TrainState(state.step + 1, state.params + 1, state.optimizer), metrics
 
@@ -182,23 +183,20 @@ def test_a_restored_state_is_measured_again_but_not_saved_again(tmp_path: Path) 
     assert of_kind(recorder, "take") == [4, 5]
 
 
+@pytest.mark.parametrize("log", [1, 2, 100])
 @pytest.mark.parametrize(
-    ("not_finite", "kept"), [((3,), "of step 2 is"), ((1, 2, 3), "there is no checkpoint")]
+    ("not_finite", "saved"),
+    [((3,), [2]), ((4,), [2]), ((5, 6), [2, 4]), ((1, 2, 3), []), ((9,), [2, 4, 6, 8])],
 )
-def test_a_state_that_is_not_finite_is_not_saved(
-    not_finite: tuple[int, ...], kept: str, tmp_path: Path
+def test_no_state_that_an_update_which_is_not_finite_has_made_is_saved(
+    not_finite: tuple[int, ...], saved: list[int], log: int, tmp_path: Path
 ) -> None:
+    """Nor any after it, though their own updates be finite again."""
     recorder = Recorder(not_finite=not_finite)
-    with pytest.raises(DivergenceError, match=f"step {not_finite[0]} hold.*{kept}") as raised:
-        run(tmp_path, num_steps=9, recorder=recorder)
+    with pytest.raises(DivergenceError, match=f"of step {not_finite[0]} hold") as raised:
+        run(tmp_path, num_steps=9, log=log, checkpoint=2, recorder=recorder)
     assert raised.value.exit_code == 6
-    assert of_kind(recorder, "checkpoint") == [1, 2][: not_finite[0] - 1]
-
-
-def test_a_state_that_is_finite_again_is_saved(tmp_path: Path) -> None:
-    """The flag is of the state that is saved, and of no other."""
-    recorder = run(tmp_path, num_steps=4, checkpoint=2, recorder=Recorder(not_finite=(1, 3)))
-    assert of_kind(recorder, "checkpoint") == [2, 4]
+    assert of_kind(recorder, "checkpoint") == saved
 
 
 @pytest.mark.parametrize(

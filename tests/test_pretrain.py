@@ -7,16 +7,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from t5like import evaluation
 from t5like import pretrain as pretrain_module
 from t5like import workdir as workdirs
+from t5like.checkpoint import checkpoint_steps
 from t5like.config import from_dict
 from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_public_vocabulary
 from t5like.data.wordpiece import WordPieceVocabulary
-from t5like.errors import DamagedDataError, UserError
+from t5like.errors import DamagedDataError, DivergenceError, UserError
 from t5like.generate import Generate, generate
 from t5like.ngram_model import NgramModel
 from t5like.objectives.bart_denoising import BartDenoising
@@ -25,6 +27,9 @@ from t5like.objectives.masked_lm import MaskedLM
 from t5like.objectives.prefix_lm import PrefixLM
 from t5like.objectives.text_to_text import TextToText
 from t5like.objectives.ul2 import DENOISERS, UL2
+from t5like.optim.adamw import AdamW
+from t5like.optim.schedules import Constant
+from t5like.placement import place
 from t5like.pretrain import choose_vocabulary, final_scores, pretrain, read_text
 from t5like.report.workdir import read_runs
 
@@ -220,3 +225,22 @@ def test_an_objective_and_a_model_that_do_not_fit_are_refused(
     with pytest.raises(UserError, match=says):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_numbers_are_not_finite_any_more_ends_before_they_are_saved(
+    small_pretrain: Any, tmp_path: Path
+) -> None:
+    wild = dataclasses.replace(
+        small_pretrain,
+        optimizer=AdamW(schedule=Constant(peak=1e37)),
+        checkpoint_every_steps=1,
+        num_checkpoints_kept=9,
+    )
+    with pytest.raises(DivergenceError, match="Lower the learning rate"):
+        pretrain(wild, tmp_path / "run")
+    last = workdirs.load_workdir(tmp_path / "run")
+    placement = place(last.config, wild.mesh, wild.rules, batch_size=wild.batch_size)
+    for step in checkpoint_steps(tmp_path / "run"):
+        params = dataclasses.replace(last, step=step).restore(placement.params)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)), step
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") >= 1
