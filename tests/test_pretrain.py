@@ -232,7 +232,7 @@ def test_a_run_whose_numbers_are_not_finite_any_more_ends_before_they_are_saved(
 ) -> None:
     wild = dataclasses.replace(
         small_pretrain,
-        optimizer=AdamW(schedule=Constant(peak=1e37)),
+        optimizer=AdamW(schedule=Constant(peak=1e15)),
         checkpoint_every_steps=1,
         num_checkpoints_kept=9,
     )
