@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 from rich.console import Console
@@ -24,23 +24,25 @@ def find_resume_step(workdir: Path, config: Any) -> int | None:
     """Returns the step that all hosts go on from; the first one alone reads the checkpoints. See `workdir`.
 
     Raises:
-      UserError: as there; on the other hosts with the words of the first.
+      UserError: as there; on the other hosts with the words and the exit code of the first.
     """
     if jax.process_count() == 1:
         return workdirs.find_resume_step(workdir, config)
-    own: tuple[int | None, str] = None, ""
-    failure = None
+    found: int | None = None
+    failure: UserError | None = None
     if is_first_host():
         try:
-            own = workdirs.find_resume_step(workdir, config), ""
+            found = workdirs.find_resume_step(workdir, config)
         except UserError as error:
-            failure, own = error, (None, str(error))
-    step, sentence = gather(own)[0]
-    if failure is not None:
-        raise failure
-    if sentence:
-        raise UserError(sentence)
-    return step
+            failure = error
+    told = gather(
+        {"step": found, "failure": failure and str(failure), "code": failure and failure.exit_code}
+    )[0]
+    if told["failure"] is not None:
+        refusal = failure or UserError(told["failure"])
+        refusal.exit_code = told["code"]
+        raise refusal
+    return cast(int | None, told["step"])
 
 
 def create(
