@@ -227,8 +227,8 @@ def test_strangers_at_the_door_do_no_harm(start: Start) -> None:
         for _ in hosts.moments():
             if hosts.out(0).count("step") > seen + 10:
                 break
-        hosts.processes[0].send_signal(signal.SIGHUP)
-        assert hosts.codes() == [129, 4]
+        hosts.signal_host(0, signal.SIGKILL)
+        assert hosts.codes(of=[1]) == [4]
 
 
 def is_running(pid: int) -> bool:

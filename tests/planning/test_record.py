@@ -72,8 +72,6 @@ def test_a_plan_is_told_in_numbers_a_reader_can_check():
     assert "1,000 steps take 16:40" in text
     assert "prediction, not a measurement" in text
     assert "slices" not in text
-    two = dataclasses.replace(PLAN, num_slices=2)
-    assert "network is not in these times" in describe(two, topology, price=None, num_steps=1)
     full = dataclasses.replace(PLAN, memory=dataclasses.replace(PLAN.memory, peak=17 * GIB))
     assert "does not fit: 1.00 GiB too much" in describe(full, topology, price=None, num_steps=1)
     lines = ranking([PLAN, full]).splitlines()
