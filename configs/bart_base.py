@@ -2,7 +2,7 @@
 
 Data: English Wikipedia as the prepared TFDS data set; the paper adds books that are not to be had any more.
 Command: t5like pretrain configs/bart_base.py --workdir DIR --vocabulary facebook/bart-base
-Hardware and time: a TPU v5e-16; no time predicted yet
+Hardware and time: a TPU v5e-16; 0.83 s a step and 2.53 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; the paper gives base-sized scores on its own data alone, such as 90.8 F1 on SQuAD 1.1 (Lewis et al. 2020, table 1).
 """
 

@@ -2,7 +2,7 @@
 
 Data: OpenWebText as a prepared TFDS data set, a quarter of the paper's text.
 Command: t5like pretrain configs/roberta_base.py --workdir DIR --vocabulary roberta-base
-Hardware and time: a TPU v5e-64; no time predicted yet
+Hardware and time: a TPU v5e-64; 0.65 s a step and 6.47 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; GLUE MNLI 87.6, SST-2 94.8 (Liu et al. 2019; the public model card).
 """
 
