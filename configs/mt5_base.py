@@ -2,7 +2,7 @@
 
 Data: mC4 as the prepared TFDS data set c4/multilingual; a mixture with exponent 0.3 of the languages' sizes in its place is the paper's.
 Command: t5like pretrain configs/mt5_base.py --workdir DIR --vocabulary mt5/spiece.model
-Hardware and time: a TPU v5e-64; no time predicted yet
+Hardware and time: a TPU v5e-64; 0.26 s a step and 4.95 million tokens a second with padding, as `t5like plan` predicts
 Expected: not measured here; XNLI zero-shot 75.4 (Xue et al. 2021, table 2).
 """
 
