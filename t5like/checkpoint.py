@@ -66,8 +66,17 @@ class _Kept:
         return [step in kept for step in steps]
 
     def note(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes note of what was measured at a step."""
-        self._scores[step] = metrics.get(self._keeping.best_metric)
+        """Takes note of what was measured at a step.
+
+        Raises:
+          UserError: the metric that the best are kept by is not among it.
+        """
+        name = self._keeping.best_metric
+        if self._keeping.num_best and metrics and name not in metrics:
+            raise UserError(
+                f"best_checkpoint_metric is {name!r}, which the evaluations do not give; name one of {', '.join(metrics)}."
+            )
+        self._scores[step] = metrics.get(name)
 
     def _score(self, step: int) -> float | None:
         if step not in self._scores and self._keeping.num_best:
@@ -128,6 +137,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: this save or the one before it cannot be written.
+          UserError: the best are to be kept by a metric that was not measured.
         """
         if self._manager.latest_step() == step:
             return

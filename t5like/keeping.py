@@ -14,7 +14,7 @@ class Keeping(NamedTuple):
     """Its step is one of these."""
     num_best: int = 0
     """It is among so many that are best by a metric, of those that were evaluated."""
-    best_metric: str = "loss"
+    best_metric: str = "nats_per_token"
     best_is_highest: bool = False
 
 

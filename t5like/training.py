@@ -82,7 +82,7 @@ class TrainingConfig:
     """Keep those of these steps."""
     num_best_checkpoints_kept: int = 0
     """Keep so many that were best by best_checkpoint_metric; a state that is evaluated at its step can be among them."""
-    best_checkpoint_metric: str = "loss"
+    best_checkpoint_metric: str = "nats_per_token"
     """A metric of the evaluations, as the log names it."""
     best_checkpoint_is: Literal["lowest", "highest"] = "lowest"
     audits_examples: bool = False

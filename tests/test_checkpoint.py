@@ -170,6 +170,26 @@ def test_the_newest_are_kept(state: TrainState, tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) == 6
 
 
+def test_the_best_are_kept_too_even_where_a_run_went_on_between(state: TrainState, tmp_path: Path) -> None:
+    folder, keeping = tmp_path / "checkpoints", Keeping(num_newest=1, num_best=1)
+    for steps in ((2, 4), (6, 8)):
+        checkpoints = Checkpoints(folder, keeping=keeping)
+        for step in steps:
+            checkpoints.save(step, state, RUN, {"nats_per_token": 1.0 if step == 2 else 2.0})
+        checkpoints.close()
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "8"]
+
+
+def test_a_metric_that_is_not_measured_is_named(state: TrainState, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keeping=Keeping(num_best=1, best_metric="los"))
+    with pytest.raises(
+        UserError, match="'los', which the evaluations do not give; name one of loss, accuracy"
+    ):
+        checkpoints.save(2, state, RUN, {"loss": 1.0, "accuracy": 0.5})
+    checkpoints.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_next_one(
     state: TrainState, saved: Path, tmp_path: Path
 ) -> None:
