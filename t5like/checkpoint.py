@@ -94,9 +94,9 @@ class Checkpoints:
         Args:
           is_read_only: leave everything as it is; the run that the folder belongs to may be saving right now.
         """
-        logging.getLogger("absl").setLevel(
-            logging.CRITICAL
-        )  # Orbax narrates at lower levels, and raises besides
+        # Orbax narrates at lower levels, and raises besides; asyncio repeats what its tasks raised.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.folder = folder
         self._kept = _Kept(folder, keeping or Keeping())
         self._saving = -1  # the step of the save that is under way
