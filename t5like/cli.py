@@ -27,6 +27,7 @@ _FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
 
 # Those that work on several hosts together; each host has its own copy of the others.
 _SPAN_HOSTS = {"pretrain", "finetune", "evaluate"}
+_WATCHED = {"pretrain", "finetune", "benchmark"}
 
 
 def usage() -> str:
@@ -67,7 +68,8 @@ def dispatch(argv: list[str]) -> None:
 
 def main() -> int:
     """Returns the exit code; the console script's entry."""
-    return run_entry(dispatch, spans_hosts=sys.argv[1:2] != [] and sys.argv[1] in _SPAN_HOSTS)
+    command = "".join(sys.argv[1:2])
+    return run_entry(dispatch, is_watched=command in _WATCHED, spans_hosts=command in _SPAN_HOSTS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ On one host each of these does nothing, or what it says for one.
 import itertools
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t5like.batch import Features
 from t5like.data.lanes import ONLY_HOST, HostShare, merge_cursors
 from t5like.errors import UserError
 from t5like.hosts.member import this_member
@@ -148,32 +147,6 @@ def fetch(tree: PyTree) -> PyTree:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-class Batches(Protocol):
-    """An endless stream of batches with a cursor."""
-
-    def __next__(self) -> Features: ...
-    def get_state(self) -> dict[str, Any]: ...
-    def set_state(self, state: dict[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
-
-class SharedBatches:
-    """This host's rows of batches, whose cursor is that of all hosts together."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-
-    def __next__(self) -> Features:
-        return next(self._batches)
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the cursor of all lanes; all hosts call it at the same step."""
-        return merge_cursors(gather(self._batches.get_state()))
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a cursor."""
-        self._batches.set_state(state)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._batches.close()
+def shared_cursor(own: dict[str, Any]) -> dict[str, Any]:
+    """Returns the data cursor of all hosts together from that of each; all hosts call it at the same step."""
+    return own if jax.process_count() == 1 else merge_cursors(gather(own))

@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from t5like.allocator import computes_on_cpu, keep_freed_memory
 from t5like.compilation_cache import keep_compiled_programs
-from t5like.errors import UserError
+from t5like.errors import PreemptedError, UserError
 from t5like.hosts.find import find_hosts
 from t5like.hosts.member import become_member
 from t5like.hosts.watch import watch
+from t5like.watchdog.alone import WATCHDOG, watch_alone
+from t5like.watchdog.watched import become_watched
 
 _PRINTS_ONLY = {"-h", "--help", "--print_config"}
 
@@ -33,32 +35,39 @@ _REMEDIES = {
 
 
 def run_entry(
-    main: Callable[[list[str]], None], argv: list[str] | None = None, *, spans_hosts: bool = False
+    main: Callable[[list[str]], None],
+    argv: list[str] | None = None,
+    *,
+    is_watched: bool = False,
+    spans_hosts: bool = False,
 ) -> int:
     """Runs an entry point and returns the process's exit code: 0, that of a UserError, or 130 after Ctrl-C.
 
     141, as for any command, where the reader of our output has gone: `t5like pretrain CONFIG.py --help | head`.
 
     Args:
-      spans_hosts: whether the entry point may run on several hosts, where the environment says that there are; see
-        `t5like.hosts`.
+      is_watched: whether the entry point runs for long, in a process of its own beside this one; see `t5like.watchdog`.
+      spans_hosts: whether it may run on several hosts, where the environment says that there are; see `t5like.hosts`.
     """
     argv = sys.argv[1:] if argv is None else argv
     if computes_on_cpu():
         keep_freed_memory()
     keep_compiled_programs()
-    if not spans_hosts or _PRINTS_ONLY & set(argv):
+    if _PRINTS_ONLY & set(argv):
         return _run(lambda: main(argv))
     member = become_member(os.environ)
     if member is not None:
         return member.run(lambda: _run(lambda: main(argv), when_it_fails=member.hold_back))
-    return _run(lambda: _watch_or(lambda: main(argv)))
+    is_watched = is_watched and become_watched(os.environ) is None and os.environ.get(WATCHDOG) != "off"
+    return _run(lambda: _watch_or(lambda: main(argv), is_watched=is_watched, spans_hosts=spans_hosts))
 
 
-def _watch_or(run: Callable[[], int | None]) -> int | None:
-    """Returns what `run` gives, or on one of several hosts the exit code of the process that runs it there."""
-    hosts = find_hosts(os.environ)
-    return run() if hosts is None else watch(hosts, os.environ)
+def _watch_or(run: Callable[[], int | None], *, is_watched: bool, spans_hosts: bool) -> int | None:
+    """Returns what `run` gives, or the exit code of the process that runs it while this one watches."""
+    hosts = find_hosts(os.environ) if spans_hosts else None
+    if hosts is not None:
+        return watch(hosts, os.environ)
+    return watch_alone(os.environ) if is_watched else run()
 
 
 def _run(run: Callable[[], int | None], when_it_fails: Callable[[BaseException], None] | None = None) -> int:
@@ -76,7 +85,7 @@ def _run(run: Callable[[], int | None], when_it_fails: Callable[[BaseException],
             if when_it_fails is not None:
                 when_it_fails(error)
             raise
-    except UserError as error:
+    except (UserError, PreemptedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -40,8 +40,11 @@ class DivergenceError(UserError):
     exit_code = 6
 
 
-class PreemptedError(UserError):
-    """The run was told to end by SIGTERM, and what there was to save is saved; given again, it goes on."""
+class PreemptedError(BaseException):
+    """The run was told to end by SIGTERM, and what there was to save is saved; given again, it goes on.
+
+    As KeyboardInterrupt it is no error, so that nothing that gets over an error gets over this.
+    """
 
     exit_code = 7
 
@@ -50,3 +53,9 @@ class HostLostError(UserError):
     """A host of the run has not joined, is gone, or does nothing any more; the message names it."""
 
     exit_code = 4
+
+
+class HangError(UserError):
+    """A phase of a run has lasted for longer than it may; the message names it, and stacks are printed before it."""
+
+    exit_code = 8

@@ -27,6 +27,7 @@ from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor
 from t5like.optim.base import Optimizer, require_positive
 from t5like.optim.schedules import Linear
+from t5like.phases import limited
 from t5like.preemption import listening
 from t5like.task_evaluation import NUM_SAMPLES, TaskEvaluation, together
 from t5like.task_forms import Answering, Batching, TaskForm, load_for_task, task_form
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> None:
         return
     if options.workdir is None:
         raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
-    with listening():
+    with listening(), limited(config.deadlines):
         finetune(config, options.workdir)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from t5like.errors import UserError
+from t5like.ledger import note_end
 from t5like.metrics_log import METRICS_FILE, input_wait_percent, read_metrics
 from t5like.report import write_report
 from t5like.scores import Sample, Score
@@ -30,7 +31,9 @@ def check_folder(folder: Path) -> None:
 
 def conclude(workdir: Path, scores: Sequence[Score], samples: Sequence[Sample]) -> dict[str, Any]:
     """Writes evaluation.json, samples.json and report.html, prints the scores; returns the evaluation."""
-    evaluation = write_outcome(workdir, last_validation(workdir)["step"], scores, samples)
+    step = last_validation(workdir)["step"]
+    evaluation = write_outcome(workdir, step, scores, samples)
+    note_end(workdir, step)
     report = write_report(workdir)
     print_scores(scores)
     waited = input_wait_percent(read_metrics(workdir / METRICS_FILE))

@@ -41,6 +41,7 @@ from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.pretraining import AnyObjective
 from t5like.optim.base import require_at_least_zero, require_positive
+from t5like.phases import limited
 from t5like.preemption import listening
 from t5like.public_model import PublicModel
 from t5like.samples import pretraining_samples
@@ -108,7 +109,7 @@ def main(argv: list[str]) -> None:
         return
     if options.workdir is None:
         raise UserError(f"{COMMAND} needs --workdir, the folder the run is written to.")
-    with listening():
+    with listening(), limited(config.deadlines):
         pretrain(config, options.workdir)
 
 

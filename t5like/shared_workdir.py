@@ -1,5 +1,6 @@
 """What a run writes to its workdir, once, however many hosts it has: the first host writes, all see it."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, cast
 import jax
 from rich.console import Console
 
+from t5like import ledger
 from t5like import workdir as workdirs
 from t5like.checkpoint import set_aside
 from t5like.data.pipeline import print_note
@@ -96,6 +98,11 @@ class NoLog(MetricsLog):
 def open_log(workdir: Path, *, resume_step: int | None) -> MetricsLog:
     """Returns the log of a run."""
     return MetricsLog(workdir, resume_step=resume_step) if is_first_host() else NoLog()
+
+
+def keep_ledger(workdir: Path, *, step: int) -> contextlib.AbstractContextManager[None]:
+    """Returns what writes the ledger of an attempt, which the first host does; see `t5like.ledger`."""
+    return ledger.keep_ledger(workdir, step=step) if is_first_host() else contextlib.nullcontext()
 
 
 def open_progress(num_steps: int, *, description: str) -> Progress:

@@ -25,6 +25,7 @@ from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant, Linear
+from t5like.phases import limited
 from t5like.placement import place
 from t5like.suite_config import COMMAND, Benchmark
 from t5like.suite_plan import Training
@@ -63,7 +64,9 @@ def results_of(config: Benchmark, training: Training, init: str) -> list[SeedRes
     if is_done(training):
         return [read_seed_result(path) for path in paths.values()]
     started = time.time()
-    finetune(settings(config, training, init), training.folder)
+    run = settings(config, training, init)
+    with limited(run.deadlines):
+        finetune(run, training.folder)
     steps = {task.task: best_step(training, task) for task in training.answered}
     splits, answers = {}, {}
     for task in training.answered:

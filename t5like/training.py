@@ -22,24 +22,22 @@ from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.vocabulary import Vocabulary
-from t5like.distributed import SharedBatches, agree, is_first_host
+from t5like.distributed import agree, is_first_host
 from t5like.errors import UserError
 from t5like.flops import FlopMeter
 from t5like.keeping import Keeping
 from t5like.loop import BatchIterator, Evaluator, fit
 from t5like.losses import LossSums
 from t5like.mesh import MeshShape
-from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
+from t5like.phases import Deadlines
 from t5like.placement import Placement, abstract_state, initial_state, place
-from t5like.sharding import (
-    AxisRules,
-    put_batch,
-)
+from t5like.reporter import Reporter
+from t5like.sharding import AxisRules, put_batch
 from t5like.train_step import TrainState, train_step
 from t5like.trained_model import Init
 from t5like.whole_files import write_json
@@ -87,6 +85,7 @@ class TrainingConfig:
     best_checkpoint_is: Literal["lowest", "highest"] = "lowest"
     audits_examples: bool = False
     """Write the ids of every batch's examples to audit.jsonl in the workdir."""
+    deadlines: Deadlines = Deadlines()
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
 
@@ -241,38 +240,36 @@ def train(
     """
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     started, identity = time.time(), {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
-    batches = SharedBatches(batches)
     if config.audits_examples and is_first_host():
         batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
         agree_on_run(config, identity, workdir=workdir, resume_step=resume_step)
         state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
-        earlier_seconds = logged_seconds(workdir, resume_step)
         shared_workdir.create(workdir, config, placement.model.config, vocabulary, resume_step=resume_step)
         checkpoints = Checkpoints(workdir / "checkpoints", keeping=keeping(config))
         with (
             contextlib.closing(checkpoints),
+            shared_workdir.keep_ledger(workdir, step=resume_step or 0),
             shared_workdir.open_log(workdir, resume_step=resume_step) as log,
             shared_workdir.open_progress(config.num_steps, description=description) as progress,
         ):
             progress.note(describe(placement, config, resume_step))
+            meter = flop_meter(placement)
             state = fit(
                 state,
                 batches,
                 step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
                 put_batch=functools.partial(put_batch, sharding=placement.batch, share=share),
-                meter=flop_meter(placement),
+                meter=meter,
                 num_steps=config.num_steps,
                 evaluators=evaluators,
                 checkpoints=checkpoints,
                 checkpoint_every_steps=config.checkpoint_every_steps,
                 run=identity,
-                log=log,
-                log_every_steps=config.log_every_steps,
-                progress=progress,
+                reporter=Reporter(log, progress, meter, config.log_every_steps, config.num_steps),
             )
     if is_first_host():
-        write_json(workdir / "run.json", environment(placement, started, earlier_seconds))
+        write_json(workdir / "run.json", environment(placement, started))
     return state
 
 
@@ -343,19 +340,6 @@ def keeping(config: TrainingConfig) -> Keeping:
     )
 
 
-def logged_seconds(workdir: Path, resume_step: int | None) -> float:
-    """Returns how many seconds of computing are behind the state a run resumes from, by its log."""
-    if resume_step is None or not (workdir / METRICS_FILE).exists():
-        return 0.0
-    rows = [row for row in read_metrics(workdir / METRICS_FILE) if row["split"] == "train"]
-    steps = [0, *(row["step"] for row in rows)]
-    return sum(
-        (row["step"] - earlier) * row["step_seconds"]
-        for earlier, row in zip(steps, rows, strict=False)
-        if row["step"] <= resume_step
-    )
-
-
 def flop_meter(placement: Placement) -> FlopMeter:
     """Returns what tells how much of its devices' peak a run reaches."""
     devices = placement.mesh.devices
@@ -372,8 +356,8 @@ def describe(placement: Placement, config: TrainingConfig, resume_step: int | No
     )
 
 
-def environment(placement: Placement, started: float, earlier_seconds: float) -> dict[str, Any]:
-    """Returns what the report says about where and how long the run ran, earlier attempts included."""
+def environment(placement: Placement, started: float) -> dict[str, Any]:
+    """Returns what the report says about where the run ran."""
     return {
         "t5like": t5like.__version__,
         "jax": jax.__version__,
@@ -381,6 +365,5 @@ def environment(placement: Placement, started: float, earlier_seconds: float) ->
         "device": jax.devices()[0].device_kind,
         "num_devices": len(jax.devices()),
         "num_parameters": placement.num_parameters,
-        "total_seconds": earlier_seconds + time.time() - started,
         "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
     }

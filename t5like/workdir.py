@@ -27,6 +27,7 @@ from t5like.data.vocabulary import Vocabulary, load_vocabulary, save_vocabulary
 from t5like.errors import UserError
 from t5like.interchange import with_new_head
 from t5like.models.config import Head, TransformerConfig
+from t5like.phases import Deadlines
 from t5like.tasks.label_names import head_rows
 from t5like.whole_files import is_being_written, remove_abandoned, write_json
 
@@ -44,6 +45,7 @@ MAY_CHANGE = (
     "best_checkpoint_metric",
     "best_checkpoint_is",
     "audits_examples",
+    *(f"deadlines.{field.name}" for field in dataclasses.fields(Deadlines)),
     "max_damaged_blocks",
     "token_store",
 )

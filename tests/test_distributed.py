@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5like import distributed
 from t5like.data.lanes import ONLY_HOST, HostShare
-from t5like.distributed import SharedBatches, agree, host_share
+from t5like.distributed import agree, host_share, shared_cursor
 from t5like.errors import UserError
 from t5like.sharding import put_batch
 
@@ -105,14 +105,7 @@ def test_hosts_that_differ_are_told_which_and_in_what(monkeypatch: pytest.Monkey
 
 
 def test_the_cursor_of_a_batch_is_that_of_all_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Batches:
-        def get_state(self) -> dict[str, Any]:
-            return first
-
     first = {"num_lanes": 2, "lanes": {"0": {"row": 5}}}
     second = {"num_lanes": 2, "lanes": {"1": {"row": 6}}}
     hosts_that_state(monkeypatch, first, second)
-    assert SharedBatches(Batches()).get_state() == {  # type: ignore[arg-type]
-        "num_lanes": 2,
-        "lanes": {"0": {"row": 5}, "1": {"row": 6}},
-    }
+    assert shared_cursor(first) == {"num_lanes": 2, "lanes": {"0": {"row": 5}, "1": {"row": 6}}}

@@ -23,6 +23,7 @@ from t5like import workdir as workdirs
 from t5like.checkpoint import Checkpoints, latest_checkpoint
 from t5like.config import to_dict, to_json
 from t5like.errors import CheckpointError, UserError
+from t5like.ledger import LEDGER_FILE, add_up, read_ledger
 from t5like.metrics_log import METRICS_FILE, read_metrics
 from t5like.placement import abstract_state, place
 from t5like.whole_files import write_json
@@ -180,10 +181,10 @@ def test_a_finished_run_trains_nothing_and_writes_its_report_again(
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     assert_ends_alike(longer, tmp_path / "run", lengthened)
     # Time spent before counts.
-    computing = sum(
-        row["step_seconds"] for row in read_metrics(lengthened / METRICS_FILE) if "step_seconds" in row
-    )
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["total_seconds"] > computing
+    before, after = (add_up(read_ledger(folder / LEDGER_FILE)) for folder in (lengthened, tmp_path / "run"))
+    assert after.num_attempts == before.num_attempts + 1
+    assert after.total_seconds > before.total_seconds
+    assert after.seconds["step"] == pytest.approx(before.seconds["step"])
 
 
 def test_a_run_does_not_go_on_with_other_data(

@@ -78,10 +78,16 @@ def test_a_run_goes_on_from_its_newest_checkpoint(small_pretrain: Any, workdir: 
     assert workdirs.find_resume_step(workdir, small_pretrain) == 8
 
 
+def with_field(config: Any, path: str, change: Callable[[Any], Any]) -> Any:
+    """Returns a config in which the field at a dotted path is another."""
+    name, _, rest = path.partition(".")
+    value = getattr(config, name)
+    return dataclasses.replace(config, **{name: with_field(value, rest, change) if rest else change(value)})
+
+
 @pytest.mark.parametrize("name", workdirs.MAY_CHANGE)
 def test_what_may_change_may(name: str, small_pretrain: Any, workdir: Path) -> None:
     fake_checkpoint(workdir, 4)
-    value = getattr(small_pretrain, name)
     others = {
         "token_store": "elsewhere",
         "checkpoints_kept_every_steps": 8,
@@ -89,7 +95,7 @@ def test_what_may_change_may(name: str, small_pretrain: Any, workdir: Path) -> N
         "best_checkpoint_metric": "accuracy",
         "best_checkpoint_is": "highest",
     }
-    changed = dataclasses.replace(small_pretrain, **{name: others[name] if name in others else value + 1})
+    changed = with_field(small_pretrain, name, lambda value: others[name] if name in others else value + 1)
     assert changed != small_pretrain
     assert workdirs.find_resume_step(workdir, changed) == 4
 

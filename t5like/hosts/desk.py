@@ -176,7 +176,13 @@ class Desk:
                 lost = 0, f"stood still for {self._stood_still:.1f} s"  # and the others have gone for that
             if lost is not None:
                 called = self._hosts.called(lost[0], records[lost[0]].name)
-                self._verdict = {"kind": "lost", "host": lost[0], "sentence": f"{called} {lost[1]}"}
+                is_there = records[lost[0]].exit_code is None and records[lost[0]].is_connected
+                self._verdict = {
+                    "kind": "lost",
+                    "host": lost[0],
+                    "sentence": f"{called} {lost[1]}",
+                    "stands_still": is_there,
+                }
             return
         gone = [host for host, record in self._records.items() if not record.is_connected]
         missing = [host for host in range(self._hosts.num_hosts) if host not in self._records]

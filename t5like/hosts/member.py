@@ -3,16 +3,15 @@
 import json
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from t5like.errors import HostLostError, UserError
+from t5like.errors import UserError
+from t5like.watchdog.watched import become_watched
 
 MEMBER = "T5LIKE_MEMBER"  # set by the watcher
-BEAT_SECONDS = 0.5
 
 # An error here may be the echo of another host's end, of which the watchers hear within this time.
 ECHO_SECONDS = 3.0
@@ -27,8 +26,7 @@ class Membership(NamedTuple):
     bind_address: str  # where host 0 listens; "": everywhere
     local_device: int | None
     timeout_seconds: float
-    pipe: int  # file descriptor, as the next
-    noise: int
+    noise: int  # file descriptor
 
     @property
     def num_hosts(self) -> int:
@@ -49,17 +47,17 @@ def read_membership(environment: Mapping[str, str]) -> Membership | None:
 
 
 class Member:
-    """This process's part in the run: a thread gives the watcher a sign of life, and how far training is."""
+    """This process's part in the run; with its signs of life it tells the watcher how far training is."""
 
-    def __init__(self, membership: Membership) -> None:
-        """Begins to tell, and keeps output and errors for what Python prints."""
+    def __init__(self, membership: Membership, environment: Mapping[str, str]) -> None:
+        """Keeps output and errors for what Python prints, and then begins to tell."""
         self.membership = membership
         self._mark, self._is_under_way = 0, False
-        self._lock = threading.Lock()
-        os.set_inheritable(membership.pipe, False)
         _keep_output_clean(is_first=membership.host == 0)
         _keep_errors_clean(membership.noise)
-        threading.Thread(target=self._beat, name="t5like-beat", daemon=True).start()
+        watched = become_watched(environment)
+        assert watched is not None  # the watcher sets both
+        self._watched = watched
 
     def mark(self, *, is_under_way: bool) -> None:
         """Takes note that something begins which all hosts do in the same order: a step, an agreement.
@@ -69,6 +67,7 @@ class Member:
         """
         self._mark += 1
         self._is_under_way = self._is_under_way or is_under_way
+        self._watched.note(mark=self._mark, is_under_way=self._is_under_way)
 
     def run(self, main: Callable[[], int]) -> int:
         """Returns the exit code of `main` if that is 0, and else ends the process, without waiting for other hosts."""
@@ -86,20 +85,8 @@ class Member:
     def hold_back(self, error: BaseException) -> None:
         """Tells the watcher of an error and waits: if another host's end is behind it, this process ends here."""
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        self._write(why=f"{kind}{error}".partition("\n")[0].rstrip("."))
+        self._watched.tell(why=f"{kind}{error}".partition("\n")[0].rstrip("."))
         time.sleep(ECHO_SECONDS)
-
-    def _beat(self) -> None:
-        while True:
-            self._write(mark=self._mark, is_under_way=self._is_under_way)
-            time.sleep(BEAT_SECONDS)
-
-    def _write(self, **message: object) -> None:
-        try:
-            with self._lock:
-                os.write(self.membership.pipe, json.dumps(message).encode() + b"\n")
-        except OSError:  # the watcher is gone, and with it whoever knows how the others are
-            os._exit(HostLostError.exit_code)
 
 
 def _keep_output_clean(*, is_first: bool) -> None:
@@ -126,7 +113,7 @@ def become_member(environment: Mapping[str, str]) -> Member | None:
     if membership is None:
         return None
     os.environ.pop(MEMBER, None)  # processes that this one starts are no part of it
-    _MEMBER.append(Member(membership))
+    _MEMBER.append(Member(membership, environment))
     return _MEMBER[0]
 
 

@@ -1,18 +1,16 @@
 """The watcher: the process that a command on several hosts is, beside the one that trains."""
 
 import contextlib
-import json
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5like.errors import HostLostError, UserError
+from t5like.errors import HangError, HostLostError, UserError
 from t5like.hosts.desk import BEAT_SECONDS, Desk, bind_address, split_address
 from t5like.hosts.find import Hosts, whole_number
 from t5like.hosts.lines import Lines
@@ -20,6 +18,7 @@ from t5like.hosts.member import MEMBER, Membership
 from t5like.hosts.noise import Noise
 from t5like.hosts.verdict import GRACE_SECONDS
 from t5like.preemption import nothing_new
+from t5like.watchdog.process import TrainingProcess
 
 JOIN_SECONDS, TIMEOUT_SECONDS = "T5LIKE_JOIN_SECONDS", "T5LIKE_HOST_TIMEOUT_SECONDS"
 _DEFAULTS = {JOIN_SECONDS: "300", TIMEOUT_SECONDS: "300"}
@@ -117,7 +116,6 @@ class _Watcher:
         self._hosts, self._desk, self._timeout_seconds = hosts, desk, timeout_seconds
         self._names = start["names"]
         self._noise = Noise()
-        self._pipe, pipe = os.pipe()
         membership = Membership(
             host=hosts.host,
             names=tuple(start["names"]),
@@ -125,31 +123,18 @@ class _Watcher:
             bind_address=bind_address(split_address(hosts.coordinator)[0]),
             local_device=hosts.local_device,
             timeout_seconds=timeout_seconds,
-            pipe=pipe,
             noise=self._noise.write_end,
         )
-        self._process = subprocess.Popen(
-            [sys.executable, *sys.orig_argv[1:]],
-            env={**environment, MEMBER: membership.to_text()},
-            pass_fds=(pipe, self._noise.write_end),
-            process_group=0,  # Ctrl-C comes to the watcher, which hands it on
-        )
-        os.close(pipe)
+        told = {MEMBER: membership.to_text()}
+        self._process = TrainingProcess({**environment, **told}, pass_fds=(self._noise.write_end,))
         os.close(self._noise.write_end)
-        os.set_blocking(self._pipe, False)
-        self._unread = b""
-        self._mark, self._is_under_way = 0, False
-        self._why, self._last_sign = "", time.monotonic()
 
     def __enter__(self) -> "_Watcher":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        os.close(self._pipe)
-        self._noise.close()
+        with self._process:
+            self._noise.close()
 
     def run(self) -> int:
         """Returns the exit code of the training process.
@@ -160,7 +145,7 @@ class _Watcher:
         """
         with selectors.DefaultSelector() as selector, self._signals() as interrupts:
             selector.register(self._desk, selectors.EVENT_READ)
-            selector.register(self._pipe, selectors.EVENT_READ)
+            selector.register(self._process, selectors.EVENT_READ)
             selector.register(self._noise, selectors.EVENT_READ)
             next_beat = 0.0
             turned = heard = time.monotonic()
@@ -169,27 +154,30 @@ class _Watcher:
                     if key.fileobj is self._desk:
                         heard = time.monotonic()
                         self._hear_desk()
-                    elif not (self._noise.take() if key.fileobj is self._noise else self._hear_process()):
+                    elif not (self._noise.take() if key.fileobj is self._noise else self._process.hear()):
                         selector.unregister(key.fileobj)
                 self._noise.pass_on()
                 now = time.monotonic()
                 # Where this process itself was stopped, the desk has had no chance to be heard.
-                heard += max(0.0, now - turned - BEAT_SECONDS)
+                stopped_seconds = max(0.0, now - turned - BEAT_SECONDS)
+                heard += stopped_seconds
+                self._process.forgive(stopped_seconds)
                 turned = now
                 if now - heard > self._timeout_seconds:
                     raise self._lost(0, f"has not been heard of for {self._timeout_seconds:g} s")
+                if what := self._process.overdue():
+                    raise self._hung(what)
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
-                    quiet_seconds = now - self._last_sign
                     self._desk.send(
                         kind="beat",
-                        mark=self._mark,
-                        is_under_way=self._is_under_way,
-                        quiet_seconds=quiet_seconds,
+                        mark=self._process.facts.get("mark", 0),
+                        is_under_way=self._process.facts.get("is_under_way", False),
+                        quiet_seconds=now - self._process.last_sign,
                     )
-        self._hear_process()
+        self._process.hear()
         self._noise.take()
-        self._desk.send(kind="ended", exit_code=code, why=self._why)
+        self._desk.send(kind="ended", exit_code=code, why=self._process.facts.get("why", ""))
         if code < 0 and not interrupts:
             self._await_verdict()
         self._noise.pass_on(everything=True)
@@ -211,30 +199,24 @@ class _Watcher:
     def _lost(self, host: int, what: str) -> HostLostError:
         return HostLostError(f"{self._hosts.called(host, self._names[host])} {what}; {_GO_ON}")
 
+    def _hung(self, what: str) -> HangError:
+        """Returns the error of a training process that has hung, having told the others and shown its stacks."""
+        self._process.show_stacks()
+        self._desk.send(kind="ended", exit_code=HangError.exit_code, why=f"has hung: {what}")
+        called = self._hosts.called(self._hosts.host, self._names[self._hosts.host])
+        return HangError(f"{called} has hung: {what}. Above are the stacks of its threads; {_GO_ON}")
+
     def _hear_desk(self) -> bool:
         """Returns whether the desk has nothing more to say, as all have ended."""
         for message in self._desk.receive():
+            if message.get("stands_still"):
+                self._process.show_stacks()
             _heed(message)
             if message.get("kind") == "done":
                 return True
         if not self._desk.is_open:
             raise self._lost(0, "is gone: its connection has closed")
         return False
-
-    def _hear_process(self) -> bool:
-        """Returns whether the training process may say more, having heard what it said."""
-        try:
-            read = os.read(self._pipe, 1 << 16)
-        except BlockingIOError:
-            return True
-        *lines, self._unread = (self._unread + read).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            self._mark = message.get("mark", self._mark)
-            self._is_under_way = message.get("is_under_way", self._is_under_way)
-            self._why = message.get("why", self._why)
-            self._last_sign = time.monotonic()
-        return bool(read)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[list[int]]:
@@ -255,7 +237,7 @@ class _Watcher:
             sys.exit(128 + number)
 
         def terminate(number: int, frame: object) -> None:
-            if not self._is_under_way:
+            if not self._process.facts.get("is_under_way", False):
                 raise nothing_new()
             self._process.send_signal(signal.SIGTERM)
 

@@ -9,6 +9,7 @@ from t5like.report import sections
 from t5like.report.format import TIMES, format_count, format_duration, format_value
 from t5like.report.markup import Markup, element, join
 from t5like.report.style import STYLE
+from t5like.report.times import where_the_time_went
 from t5like.report.workdir import Run, read_runs, short_class
 from t5like.scores import Score
 from t5like.whole_files import write_text
@@ -107,7 +108,12 @@ def _extent_tiles(run: Run) -> list[Markup]:
         if num_devices in (None, 1)
         else f"on {num_devices} {TIMES} {machine}"
     )
-    if "total_seconds" in run.environment:
+    if run.times is not None:
+        tiles.append(_tile("time", format_duration(run.times.total_seconds), on))
+        tiles.append(
+            _tile("goodput", f"{run.times.goodput_percent:.0f} %", "of the time in steps that stayed")
+        )
+    elif "total_seconds" in run.environment:
         tiles.append(_tile("time", format_duration(run.environment["total_seconds"]), on))
     elif seconds > 0:
         tiles.append(_tile("time in steps", f"≈ {format_duration(seconds)}", on))
@@ -155,6 +161,7 @@ def _section(run: Run, *, is_alone: bool, is_last: bool) -> Markup:
         sections.problems(run),
         sections.curves(run),
         sections.scores(run),
+        where_the_time_went(run),
         sections.samples(run) if is_last else None,
         made_of if is_last or not made_of else sections.fold("Configuration and environment", made_of),
     )

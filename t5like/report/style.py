@@ -66,6 +66,8 @@ tbody tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--muted); font-weight: 600; font-size: .875rem; }
 tbody th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.times .bars { width: 45%; vertical-align: middle; }
+.bar { display: block; width: 100%; height: .7rem; } .bar rect { fill: var(--first); }
 .verdict { font-weight: 600; white-space: nowrap; }
 .samples { display: grid; gap: .75rem; }
 .sample { padding: .8rem 1rem; border-left: 4px solid var(--line); min-width: 0; }

@@ -4,7 +4,8 @@ config.json      nested object; a dataclass is one with a "__class__" key; "init
 metrics.jsonl    rows as in `t5like.metrics_log`
 evaluation.json  {"step": n, "rows": [{"name", "value", "unit", "baseline", "baseline_name", "higher_is_better"}]}
 samples.json     [{"inputs", "targets", "prediction", "title" or not}]
-run.json         {"num_parameters", "total_seconds", and what else there is to say of the environment}
+run.json         {"num_parameters", "total_seconds" or not, and what else there is to say of the environment}
+ledger.jsonl     rows as in `t5like.ledger`
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from t5like.errors import UserError
+from t5like.ledger import LEDGER_FILE, Times, add_up, read_ledger
 from t5like.metrics_log import METRICS_FILE, decode_number, read_metrics
 from t5like.scores import Sample, Score
 
@@ -35,6 +37,7 @@ class Run:
     evaluation: list[Score]
     samples: list[Sample]
     environment: dict[str, Any]
+    times: Times | None
     problems: list[str]
 
     @property
@@ -114,6 +117,12 @@ def _read_run(folder: pathlib.Path) -> Run:
         problems.append(f"{METRICS_FILE} cannot be read, so there are no curves: {error}")
     if metrics is None and short_class(config) not in _WITHOUT_CURVES:
         problems.append(f"{METRICS_FILE} is not there: there are no curves.")
+    times = None
+    try:
+        rows = read_ledger(folder / LEDGER_FILE) if (folder / LEDGER_FILE).exists() else []
+        times = add_up(rows) if rows else None
+    except UserError as error:
+        problems.append(f"{LEDGER_FILE} cannot be read, so it is not shown where the time went: {error}")
     step, evaluation = piece("evaluation.json", _parse_evaluation, "there are no final scores") or (None, [])
     samples = piece("samples.json", _parse_samples, "there are no sample predictions")
     environment = piece("run.json", _parse_environment, "size, time and environment are not shown")
@@ -125,6 +134,7 @@ def _read_run(folder: pathlib.Path) -> Run:
         evaluation=evaluation,
         samples=samples or [],
         environment=environment or {},
+        times=times,
         problems=problems,
     )
 
