@@ -15,7 +15,7 @@ from t5like.errors import UserError
 from t5like.objectives.base import Objective
 from t5like.placement import Placement, abstract_state
 from t5like.planning.topologies import Topology
-from t5like.training import TrainingConfig, jit_train_step
+from t5like.training import TrainingConfig, jit_train_step, takes_limit
 
 # What libtpu would ask a TPU machine's metadata server, and that several processes may compile at once.
 _NO_MACHINE = {
@@ -75,7 +75,8 @@ def lower_step(
         for name, shape in shapes.items()
     }
     with jax.set_mesh(placement.mesh):
-        return step.lower(abstract_state(placement, optimizer), batch, np.uint32(0))
+        limit = [np.float32(0)] if takes_limit(config) else []
+        return step.lower(abstract_state(placement, optimizer), batch, np.uint32(0), *limit)
 
 
 def compile_lowered(lowered: Any) -> Any:

@@ -38,7 +38,7 @@ pads with 0 and starts the decoder with it; what other families do is in their `
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +46,15 @@ EXAMPLE_IDS = "example_ids"
 EXAMPLE_STARTS, EXAMPLE_LENGTHS = "example_starts", "example_lengths"
 
 Features = dict[str, np.ndarray]
+
+
+class BatchIterator(Protocol):
+    """An endless stream of batches with a small JSON-able cursor; Grain's iterators are of this kind."""
+
+    def __next__(self) -> Features: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
 
 
 class SpecialTokens(NamedTuple):
@@ -281,6 +290,12 @@ def _rows(
 def without_ids(batch: Features) -> Features:
     """Returns the features of a batch that go to the devices."""
     return {name: array for name, array in batch.items() if name != EXAMPLE_IDS}
+
+
+def ids_of_examples(batch: Features) -> list[list[int]]:
+    """Returns the ids of the examples in each row of a batch."""
+    ids = np.atleast_2d(batch[EXAMPLE_IDS].T).T  # [batch] -> [batch, 1]
+    return [[int(i) for i in of_row if i >= 0] for of_row in ids]
 
 
 def trained_stack(features: Iterable[str]) -> Literal["encoder", "decoder"]:

@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from t5like.errors import CheckpointError, UserError
-from t5like.fingerprints import fingerprints
+from t5like.errors import CheckpointError, DivergenceError, UserError
+from t5like.fingerprints import Fingerprint, fingerprints
 from t5like.keeping import Keeping, kept_steps
 from t5like.manifest import find_damage, notes, read_notes, write_manifest
 from t5like.train_step import TrainState
@@ -137,6 +137,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: this save or the one before it cannot be written.
+          DivergenceError: the state is not finite.
           UserError: the best are to be kept by a metric that was not measured.
         """
         if self._manager.latest_step() == step:
@@ -145,6 +146,7 @@ class Checkpoints:
             step,
             metrics or {},
             {"params": state.params, "optimizer": state.optimizer},
+            must_be_finite=True,
             run=ocp.args.JsonSave(run),
         )
 
@@ -154,12 +156,25 @@ class Checkpoints:
         Raises:
           CheckpointError: they cannot be written.
         """
-        self._save(step, {}, {"params": params})
+        self._save(step, {}, {"params": params}, must_be_finite=False)
         self.wait()
 
-    def _save(self, step: int, metrics: Mapping[str, float], arrays: dict[str, PyTree], **more: Any) -> None:
+    def _save(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        arrays: dict[str, PyTree],
+        *,
+        must_be_finite: bool,
+        **more: Any,
+    ) -> None:
         items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
-        told = notes(arrays=fingerprints(arrays), metrics=dict(metrics))
+        found = fingerprints(arrays)
+        if must_be_finite:
+            _check_finite(step, found)
+        told = notes(
+            arrays={name: of_array.digest for name, of_array in found.items()}, metrics=dict(metrics)
+        )
         with _interrupts_held_back(), self._writing():
             self._manager.wait_until_finished()
             self._saving = step
@@ -217,7 +232,7 @@ class Checkpoints:
     def _check_arrays(self, step: int, restored: dict[str, PyTree]) -> None:
         """Raises ValueError, naming an array, if one is not what was saved."""
         saved = read_notes(self.folder / str(step)).get("arrays", {})
-        for name, digest in fingerprints(restored).items():
+        for name, (digest, _) in fingerprints(restored).items():
             if saved.get(name, digest) != digest:
                 raise ValueError(f"the numbers of {name} are not those that were saved")
 
@@ -303,6 +318,17 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
     if pressed:
         signal.raise_signal(signal.SIGINT)
+
+
+def _check_finite(step: int, found: Mapping[str, Fingerprint]) -> None:
+    """Raises DivergenceError, naming an array, if one is not finite."""
+    bad = [name for name, of_array in found.items() if not of_array.is_finite]
+    if bad:
+        more = f" and {len(bad) - 1} more arrays" if len(bad) > 1 else ""
+        raise DivergenceError(
+            f"The state of step {step} holds numbers that are not finite, in {bad[0]}{more}; it is not saved, and the last "
+            "checkpoint is from before."
+        )
 
 
 def damaged(folder: Path, reason: str) -> CheckpointError:

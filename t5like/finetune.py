@@ -13,6 +13,7 @@ from typing import Any
 
 from t5like import outcome, shared_workdir
 from t5like import workdir as workdirs
+from t5like.batch import BatchIterator
 from t5like.config import parse_command_line, to_json
 from t5like.data.lanes import Packing
 from t5like.data.mixture import proportional_shares
@@ -21,7 +22,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.distributed import is_first_host, join_hosts
 from t5like.entry import run_entry
 from t5like.errors import UserError
-from t5like.loop import BatchIterator, Evaluator
+from t5like.loop import Evaluator
 from t5like.models.config import TransformerConfig
 from t5like.objectives.text_to_text import TextToText
 from t5like.optim.adafactor import Adafactor

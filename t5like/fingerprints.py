@@ -1,11 +1,13 @@
 """Digests of arrays, computed where the arrays lie: the same on any mesh, another if a single bit differs.
 
+Beside each comes whether all its numbers are finite, for which they need not be read again.
+
 Each element is mixed with its place and all are added up, in 32 bits that wrap around: the order of adding, and so how
 the array is split over devices, does not matter.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +16,21 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 PyTree = Any
 
+
+class Fingerprint(NamedTuple):
+    """What is known of an array."""
+
+    digest: str  # 16 hexadecimal digits
+    is_finite: bool
+
+
 # Two odd numbers that spread the places, one for each half of a digest.
 _SPREADS = (0x9E3779B1, 0x85EBCA77)
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
-def fingerprints(tree: PyTree) -> dict[str, str]:
-    """Returns for the path of each array 16 hexadecimal digits; all hosts call it.
+def fingerprints(tree: PyTree) -> dict[str, Fingerprint]:
+    """Returns a fingerprint by the path of each array; all hosts call it.
 
     Source: the mixing of 32-bit words is that of MurmurHash3's last step (Appleby, 2011), which is one-to-one, so that
       a change of one element always changes the sum.
@@ -37,8 +47,8 @@ def fingerprints(tree: PyTree) -> dict[str, str]:
     )
     digests = _jitted(everywhere)(list(leaves.values()))
     return {
-        name: "".join(f"{int(half):08x}" for half in np.asarray(pair))
-        for name, pair in zip(leaves, digests, strict=True)
+        name: Fingerprint("".join(f"{int(half):08x}" for half in words[:2]), int(words[2]) == 0)
+        for name, words in zip(leaves, np.asarray(digests), strict=True)
     }
 
 
@@ -48,13 +58,16 @@ def _jitted(everywhere: NamedSharding | None) -> Any:
 
 
 def _digest(array: jax.Array) -> jax.Array:
-    """Returns two words, [2] uint32."""
+    """Returns [3] uint32: two words of the digest, and 1 where a number is not finite."""
     words = _words(array)
     place = jnp.zeros(words.shape, jnp.uint32)
     for axis, size in enumerate(words.shape):
         place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
     halves = (_mixed(words ^ _mixed(place * jnp.uint32(spread) + jnp.uint32(1))) for spread in _SPREADS)
-    return jnp.stack([jnp.sum(half, dtype=jnp.uint32) for half in halves])
+    is_finite = jnp.all(jnp.isfinite(array)) if jnp.issubdtype(array.dtype, jnp.floating) else True
+    return jnp.stack(
+        [*(jnp.sum(half, dtype=jnp.uint32) for half in halves), jnp.uint32(1) - jnp.uint32(is_finite)]
+    )
 
 
 def _words(array: jax.Array) -> jax.Array:

@@ -3,11 +3,11 @@
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 
-from t5like.batch import Features, without_ids
+from t5like.batch import EXAMPLE_IDS, BatchIterator, Features, without_ids
 from t5like.checkpoint import Checkpoints
 from t5like.distributed import mark, shared_cursor, told_to_end
 from t5like.flops import FlopMeter
@@ -19,13 +19,8 @@ from t5like.train_step import TrainState
 Metrics = Mapping[str, float]
 
 
-class BatchIterator(Protocol):
-    """An endless stream of batches with a small JSON-able cursor; Grain's iterators are of this kind."""
-
-    def __next__(self) -> Features: ...
-    def get_state(self) -> dict[str, Any]: ...
-    def set_state(self, state: dict[str, Any]) -> None: ...
-    def close(self) -> None: ...
+StepFunction = Callable[[TrainState, dict[str, jax.Array], float], tuple[TrainState, dict[str, jax.Array]]]
+"""(state, batch, limit of the norm of gradients) -> the next state and the metrics of its update."""
 
 
 class Evaluator(NamedTuple):
@@ -39,7 +34,7 @@ def fit(
     state: TrainState,
     batches: BatchIterator,
     *,
-    step_function: Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]],
+    step_function: StepFunction,
     put_batch: Callable[[Features], dict[str, jax.Array]],
     meter: FlopMeter,
     num_steps: int,
@@ -51,7 +46,7 @@ def fit(
 ) -> TrainState:
     """Returns the state after `num_steps` updates in all, counting those before a restart.
 
-    The order at step n, which a test holds:
+    An update that is bad may end it early; see `t5like.guard`. The order at step n, which a test holds:
       1. evaluate state n
       2. checkpoint state n with the data cursor that gives batch n
       3. take batch n
@@ -66,9 +61,8 @@ def fit(
         # Rows up to state n are on disk before an evaluation of n is, and before n can be resumed from.
         due = [evaluator for evaluator in evaluators if step % evaluator.every_steps == 0 or is_last]
         measured = evaluate_all(due, step, state.params, reporter)  # 1
-        cursor = (
-            batches.get_state()
-        )  # from before waiting, which may be broken off with a batch already taken
+        # From before waiting, which may be broken off with a batch already taken.
+        cursor = batches.get_state()
         if (step % checkpoint_every_steps == 0 and step != restored) or is_last:  # 2
             save(step, state, cursor, measured)
         enter("wait", step)
@@ -78,14 +72,15 @@ def fit(
         input_wait_seconds = time.perf_counter() - waiting_since
         enter("compile" if step == start else "step", step)
         arrays = put_batch(without_ids(batch))
-        state, metrics_of_step = step_function(state, arrays)  # 4
+        state, metrics_of_step = step_function(state, arrays, reporter.judge.limit(step + 1))  # 4
         if step == start:
             # Compiling is over, and the first batch has been waited for; throughput is of going on.
             reporter.restart_clock()
             input_wait_seconds = 0.0
             under_way(True)
         reporter.report()  # 5
-        reporter.add(Update(step + 1, metrics_of_step, meter.work(arrays), input_wait_seconds))
+        work = meter.work(arrays)
+        reporter.add(Update(step + 1, metrics_of_step, work, input_wait_seconds, batch[EXAMPLE_IDS]))
     if not is_last and step != restored:
         save(step, state, cursor, measured)
     enter("save", step)
@@ -112,12 +107,12 @@ def save_state(
       cursor: of this host's share of the batches.
 
     Raises:
-      DivergenceError: the state is not one to be kept.
+      DivergenceError, Rewind: the state is not one to be kept.
     """
     if checkpoints.latest_step != step:
         enter("save", step)
         reporter.report()
-        reporter.check_finite()
+        reporter.check()
         checkpoints.save(step, state, {**run, "cursor": shared_cursor(cursor)}, measured)
 
 

@@ -22,7 +22,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 class BrokenOff(BaseException):
-    """What `interruptible` raises inside; no handler of errors catches it."""
+    """What a function is left by that `call_unless_told` calls; no handler of errors catches it."""
 
 
 class _Listener:
@@ -110,30 +110,16 @@ def told_at() -> float | None:
     return next((listener.told_at for listener in _listeners if listener.told_at is not None), None)
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Breaks off what is within where this process is told to end, having been told before included.
-
-    Raises:
-      BrokenOff: it is; whoever uses this catches it.
-    """
+def call_unless_told(function: Any, *arguments: Any) -> Any:
+    """Returns what a function gives, None where this process is told to end before it has, or was before."""
     listener = _listeners[-1] if _listeners else None
     if listener is None:
-        yield
-        return
-    listener.may_break_off = True
+        return function(*arguments)
     try:
-        if listener.told_at is not None:
-            raise BrokenOff
-        yield
-    finally:
-        listener.may_break_off = False
-
-
-def call_unless_told(function: Any, *arguments: Any) -> Any:
-    """Returns what a function gives, None where this process is told to end before it has."""
-    try:
-        with interruptible():
-            return function(*arguments)
+        listener.may_break_off = True
+        try:
+            return None if listener.told_at is not None else function(*arguments)
+        finally:
+            listener.may_break_off = False
     except BrokenOff:
         return None

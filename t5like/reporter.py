@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from t5like.errors import DivergenceError
 from t5like.flops import FlopMeter, Work
+from t5like.guard import LeavingOut
 from t5like.metrics_log import MetricsLog
 from t5like.progress import Progress
 
@@ -23,6 +23,7 @@ class Update(NamedTuple):
     metrics: dict[str, jax.Array]
     work: Work
     input_wait_seconds: float
+    example_ids: np.ndarray  # of this host's rows of its batch
 
 
 class Reporter:
@@ -35,7 +36,10 @@ class Reporter:
         meter: FlopMeter,
         log_every_steps: int,
         num_steps: int,
+        left_out: LeavingOut,
     ):
+        """Begins with no updates."""
+        self.judge, self._left_out = left_out.judge, left_out
         self._log, self._progress, self._meter = log, progress, meter
         self._log_every_steps, self._num_steps = log_every_steps, num_steps
         self._updates: list[Update] = []  # whose row is to come
@@ -80,24 +84,23 @@ class Reporter:
         self.restart_clock()
         self._log.write("train", newest.step, row)
         self._progress.update(newest.step, row)
-        self.check_finite()
+        self.judge.add(newest.step, row["gradient_norm"])
+        self.check()
 
-    def check_finite(self) -> None:
-        """Returns if all updates so far were finite; then the state they made of a finite one is too.
+    def check(self) -> None:
+        """Returns if no update so far was bad, or what was bad is left out; then the state they made of a good one is good.
 
         Parameters are not finite only after an update that is not, and of optimizers' states none is larger than the sum
         of the squares of all gradients, of which their norm is made.
 
         Raises:
-          DivergenceError: one was not.
+          DivergenceError, Rewind: an update was bad.
         """
         updates = [*self._unchecked, *self._updates]
         norms = jax.device_get([[update.metrics[name] for name in _NORMS] for update in updates])
         for update, of_update in zip(updates, norms, strict=True):
-            if not np.isfinite(of_update).all():
-                raise DivergenceError(
-                    f"The gradients of step {update.step} hold numbers that are not finite, and so does the state they make: "
-                    "it is not saved, and the last checkpoint is from before. Lower the learning rate or max_grad_norm, or "
-                    "warm up for longer."
-                )
+            why = self.judge.why_bad(update.step, *map(float, of_update))
+            if why is not None:
+                self._left_out.leave_out(update.step, why, update.example_ids)
+                self._progress.note(f"step {update.step} is left out: {why}")
         self._unchecked = []

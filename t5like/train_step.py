@@ -28,6 +28,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     seed: jax.Array | int,
+    limit: jax.Array | float | None = None,
     *,
     loss_function: LossFunction,
     optimizer: optax.GradientTransformation,
@@ -43,6 +44,8 @@ def train_step(
     the mean loss of what another head predicts.
 
     Args:
+      limit: largest norm of the gradients with which the update is made; where it is larger, or the update not finite,
+        parameters and optimizer stay as they are, and the step counts nevertheless. None: it is made in any case.
       in_compute_dtype: gives what of the parameters the losses are computed with, once for all microbatches. The
         parameters themselves are the float32 master copy, in which small updates add up.
     """
@@ -65,6 +68,13 @@ def train_step(
         "update_norm": optax.global_norm(updates),
         **real_tokens(batch),
     }
+    if limit is not None:
+        is_good = jnp.isfinite(metrics["update_norm"]) & (metrics["gradient_norm"] <= limit)
+        params, optimizer_state = jax.tree.map(
+            lambda new, old: jnp.where(is_good, new, old),
+            (params, optimizer_state),
+            (state.params, state.optimizer),
+        )
     if TOKEN in losses:
         metrics["z_loss"] = losses[TOKEN].z_loss / divisor(losses[TOKEN].weight)
         metrics["target_tokens"] = losses[TOKEN].weight

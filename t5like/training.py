@@ -16,17 +16,21 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import t5like
 from t5like import shared_workdir
+from t5like.batch import BatchIterator
 from t5like.checkpoint import Checkpoints
 from t5like.chips import find_chip
 from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.lanes import ONLY_HOST, HostShare
+from t5like.data.pipeline import print_note
 from t5like.data.vocabulary import Vocabulary
 from t5like.distributed import agree, is_first_host
 from t5like.errors import UserError
 from t5like.flops import FlopMeter
+from t5like.guard import Guard, LeavingOut, Rewind
 from t5like.keeping import Keeping
-from t5like.loop import BatchIterator, Evaluator, fit
+from t5like.left_out import PassingOver
+from t5like.loop import Evaluator, StepFunction, fit
 from t5like.losses import LossSums
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
@@ -85,6 +89,7 @@ class TrainingConfig:
     best_checkpoint_is: Literal["lowest", "highest"] = "lowest"
     audits_examples: bool = False
     """Write the ids of every batch's examples to audit.jsonl in the workdir."""
+    guard: Guard = Guard()
     deadlines: Deadlines = Deadlines()
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
@@ -166,12 +171,18 @@ def place_to_train(
     )
 
 
+def takes_limit(config: TrainingConfig) -> bool:
+    """Returns whether the step is told which norm of gradients is a spike."""
+    return config.guard.when_bad == "skip"
+
+
 def jit_train_step(
     config: TrainingConfig, placement: Placement, optimizer: Any
-) -> Callable[[TrainState, dict[str, jax.Array], np.uint32], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the compiled step of (state, batch, seed); it gives the old state's memory to the new one.
 
-    The seed is an argument, so that all seeds run one program.
+    The seed is an argument, so that all seeds run one program; where updates are skipped, so is the limit that `train_step`
+    takes.
     """
 
     def loss_function(
@@ -200,18 +211,18 @@ def jit_train_step(
     replicated = NamedSharding(placement.mesh, PartitionSpec())
     return jax.jit(
         step,
-        in_shardings=(state_shardings, placement.batch, replicated),
+        in_shardings=(state_shardings, placement.batch, *[replicated] * (1 + takes_limit(config))),
         out_shardings=(state_shardings, replicated),
         donate_argnums=0,
     )
 
 
-def seeded(
-    step: Callable[[TrainState, dict[str, jax.Array], np.uint32], tuple[TrainState, dict[str, jax.Array]]],
-    seed: int,
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns a step of (state, batch) that draws dropout with a seed."""
-    return lambda state, batch: step(state, batch, np.uint32(seed))
+def bound(step: Callable[..., Any], config: TrainingConfig) -> StepFunction:
+    """Returns a step of (state, batch, limit of the norm of gradients) that draws dropout with the config's seed."""
+    seed = np.uint32(config.seed)
+    if takes_limit(config):
+        return lambda state, batch, limit: step(state, batch, seed, np.float32(limit))
+    return lambda state, batch, limit: step(state, batch, seed)
 
 
 def train(
@@ -240,37 +251,91 @@ def train(
     """
     optimizer = config.optimizer.build(config.num_steps, placement.axes)
     started, identity = time.time(), {"vocabulary_sha256": vocabulary.sha256, "data_sha256": data_sha256}
-    if config.audits_examples and is_first_host():
-        batches = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
+    step_function = bound(jit_train_step(config, placement, optimizer), config)
+    beginning = batches.get_state()
     with jax.set_mesh(placement.mesh), contextlib.closing(batches):
         agree_on_run(config, identity, workdir=workdir, resume_step=resume_step)
-        state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
-        shared_workdir.create(workdir, config, placement.model.config, vocabulary, resume_step=resume_step)
-        checkpoints = Checkpoints(workdir / "checkpoints", keeping=keeping(config))
-        with (
-            contextlib.closing(checkpoints),
-            shared_workdir.keep_ledger(workdir, step=resume_step or 0),
-            shared_workdir.open_log(workdir, resume_step=resume_step) as log,
-            shared_workdir.open_progress(config.num_steps, description=description) as progress,
-        ):
-            progress.note(describe(placement, config, resume_step))
-            meter = flop_meter(placement)
-            state = fit(
-                state,
-                batches,
-                step_function=seeded(jit_train_step(config, placement, optimizer), config.seed),
-                put_batch=functools.partial(put_batch, sharding=placement.batch, share=share),
-                meter=meter,
-                num_steps=config.num_steps,
-                evaluators=evaluators,
-                checkpoints=checkpoints,
-                checkpoint_every_steps=config.checkpoint_every_steps,
-                run=identity,
-                reporter=Reporter(log, progress, meter, config.log_every_steps, config.num_steps),
-            )
+        trained, rewound = None, None
+        while trained is None:
+            if rewound is not None:
+                print_note(f"going back, to leave out the batch of step {rewound.step}: {rewound.why}")
+                resume_step = shared_workdir.find_resume_step(workdir, config)
+                if resume_step is None:
+                    batches.set_state(beginning)
+            try:
+                trained = attempt(
+                    config,
+                    placement,
+                    batches,
+                    optimizer=optimizer,
+                    step_function=step_function,
+                    workdir=workdir,
+                    identity=identity,
+                    resume_step=resume_step,
+                    vocabulary=vocabulary,
+                    evaluators=evaluators,
+                    init=init,
+                    description=description,
+                    share=share,
+                )
+            except Rewind as rewind:  # which holds the state in its traceback, so that there is room only after this block
+                rewound = rewind.row
     if is_first_host():
         write_json(workdir / "run.json", environment(placement, started))
-    return state
+    return trained
+
+
+def attempt(
+    config: TrainingConfig,
+    placement: Placement,
+    batches: BatchIterator,
+    *,
+    optimizer: Any,
+    step_function: StepFunction,
+    workdir: Path,
+    identity: dict[str, Any],
+    resume_step: int | None,
+    vocabulary: Vocabulary,
+    evaluators: tuple[Evaluator, ...],
+    init: Init | None,
+    description: str,
+    share: HostShare,
+) -> TrainState:
+    """Returns the trained state, from the one that a run starts or goes on from; see `train`.
+
+    Raises:
+      Rewind: the run is to go back, without a batch.
+    """
+    left_out = LeavingOut(config.guard, workdir, step=resume_step or 0)
+    batches = PassingOver(batches, left_out.passed_over, step=resume_step or 0)
+    state = starting_state(config, placement, optimizer, batches, identity, workdir, resume_step, init)
+    shared_workdir.create(workdir, config, placement.model.config, vocabulary, resume_step=resume_step)
+    left_out.write()
+    meter = flop_meter(placement)
+    with (
+        contextlib.closing(Checkpoints(workdir / "checkpoints", keeping=keeping(config))) as checkpoints,
+        shared_workdir.keep_ledger(workdir, step=resume_step or 0),
+        shared_workdir.open_log(workdir, resume_step=resume_step) as log,
+        shared_workdir.open_progress(config.num_steps, description=description) as progress,
+        contextlib.ExitStack() as stack,
+    ):
+        if config.audits_examples and is_first_host():
+            audited = Audited(batches, workdir / AUDIT_FILE, first_step=resume_step or 0)
+            batches = stack.enter_context(contextlib.closing(audited))
+        progress.note(describe(placement, config, resume_step))
+        return fit(
+            state,
+            batches,
+            step_function=step_function,
+            put_batch=functools.partial(put_batch, sharding=placement.batch, share=share),
+            meter=meter,
+            num_steps=config.num_steps,
+            evaluators=evaluators,
+            checkpoints=checkpoints,
+            checkpoint_every_steps=config.checkpoint_every_steps,
+            run=identity,
+            reporter=Reporter(log, progress, meter, config.log_every_steps, config.num_steps, left_out),
+        )
 
 
 def agree_on_run(

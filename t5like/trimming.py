@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from t5like.batch import EXAMPLE_IDS, Features
+from t5like.batch import EXAMPLE_IDS, BatchIterator, Features
 from t5like.data.packing import pack, pack_encoder
-from t5like.loop import BatchIterator
 
 # Widths are multiples of this, so that few shapes are compiled.
 WIDTH_MULTIPLE = 32

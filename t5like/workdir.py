@@ -5,6 +5,8 @@ model.json         what it takes to use the parameters: model config, digest of 
 vocabulary/        see t5like.data.vocabulary
 checkpoints/       see t5like.checkpoint
 audit.jsonl        see t5like.data.audit; where the config asks for it
+left_out.jsonl     see t5like.left_out; where an update was bad
+ledger.jsonl       see t5like.ledger
 metrics.jsonl      see t5like.metrics_log; tensorboard/ holds the same as event files
 evaluation.json, samples.json, run.json, report.html   see t5like.report
 """
@@ -46,6 +48,7 @@ MAY_CHANGE = (
     "best_checkpoint_is",
     "audits_examples",
     *(f"deadlines.{field.name}" for field in dataclasses.fields(Deadlines)),
+    *("guard.when_bad", "guard.spike_factor", "guard.max_left_out"),
     "max_damaged_blocks",
     "token_store",
 )

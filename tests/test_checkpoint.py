@@ -1,5 +1,6 @@
 """A checkpoint comes back bit for bit, on any mesh, or says in one sentence why it cannot."""
 
+import contextlib
 import dataclasses
 import math
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from t5like.checkpoint import Checkpoints, latest_checkpoint
-from t5like.errors import UserError
+from t5like.errors import DivergenceError, UserError
 from t5like.keeping import Keeping
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
@@ -188,6 +189,22 @@ def test_a_metric_that_is_not_measured_is_named(state: TrainState, tmp_path: Pat
         checkpoints.save(2, state, RUN, {"loss": 1.0, "accuracy": 0.5})
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_state_that_is_not_finite_is_not_saved(number: float, state: TrainState, tmp_path: Path) -> None:
+    leaves, structure = jax.tree.flatten(state.optimizer)
+    place = next(i for i, leaf in enumerate(leaves) if leaf.dtype == np.float32 and leaf.size > 1)
+    leaves[place] = leaves[place].at[(0,) * leaves[place].ndim].set(number)
+    bad = state._replace(optimizer=structure.unflatten(leaves))
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        checkpoints.save(4, state, {"cursor": {}})
+        with pytest.raises(
+            DivergenceError, match=r"The state of step 5 holds .* not finite, in optimizer/.*; it is not"
+        ):
+            checkpoints.save(5, bad, {"cursor": {}})
+        checkpoints.wait()
+        assert checkpoints.all_steps == (4,)
 
 
 def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_next_one(

@@ -16,14 +16,14 @@ def random_array(dtype: str, shape: tuple[int, ...] = (8, 24), seed: int = 0) ->
 
 
 def of(array: object) -> str:
-    return fingerprints({"x": jnp.asarray(array)})["x"]
+    return fingerprints({"x": jnp.asarray(array)})["x"].digest
 
 
 def test_digests_are_by_path() -> None:
     found = fingerprints({"a": {"b": jnp.ones(3)}, "c": [jnp.ones(3), jnp.zeros(())]})
     assert list(found) == ["a/b", "c/0", "c/1"]
     assert found["a/b"] == found["c/0"] != found["c/1"]
-    assert all(len(digest) == 16 for digest in found.values())
+    assert all(len(digest) == 16 for digest, _ in found.values())
     assert fingerprints({}) == {}
 
 
@@ -51,6 +51,19 @@ def test_an_array_that_is_split_has_the_same_digest(dtype: str) -> None:
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     splits = [PartitionSpec(), PartitionSpec("a", "b"), PartitionSpec(None, ("b", "a")), PartitionSpec("b")]
     digests = {
-        fingerprints({"x": jax.device_put(array, NamedSharding(mesh, split))})["x"] for split in splits
+        fingerprints({"x": jax.device_put(array, NamedSharding(mesh, split))})["x"].digest for split in splits
     }
     assert digests == {of(array)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_that_is_not_finite_is_seen_wherever_it_is(dtype: str) -> None:
+    array = random_array(dtype)
+    assert fingerprints({"x": jnp.asarray(array)})["x"].is_finite
+    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        return
+    for place, number in ((0, np.nan), (100, np.inf), (array.size - 1, -np.inf)):
+        bad = array.copy().reshape(-1)
+        bad[place] = number
+        found = fingerprints({"x": jnp.asarray(bad.reshape(array.shape)), "y": jnp.asarray(array)})
+        assert [of_array.is_finite for of_array in found.values()] == [False, True]

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "metrics_log",
             "ledger",
+            "left_out",
             "progress",
             "scores",
             "suite_plan",
@@ -66,6 +67,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             *(
                 "reporter",
+                "guard",
                 "loop",
                 "trimming",
                 "evaluation",

@@ -94,6 +94,8 @@ def test_what_may_change_may(name: str, small_pretrain: Any, workdir: Path) -> N
         "checkpoints_pinned": (4,),
         "best_checkpoint_metric": "accuracy",
         "best_checkpoint_is": "highest",
+        "guard.when_bad": "skip",
+        "guard.spike_factor": 8.0,
     }
     changed = with_field(small_pretrain, name, lambda value: others[name] if name in others else value + 1)
     assert changed != small_pretrain

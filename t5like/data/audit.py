@@ -6,29 +6,18 @@ Line n is of the batch that made state n + 1. See `t5like.data.example_ids` for 
 import contextlib
 import json
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
-import numpy as np
-
-from t5like.batch import EXAMPLE_IDS, Features
+from t5like.batch import BatchIterator, Features, ids_of_examples
 from t5like.errors import UserError
 
 AUDIT_FILE = "audit.jsonl"
 
 
-class Batches(Protocol):
-    """An endless stream of batches with a cursor."""
-
-    def __next__(self) -> Features: ...
-    def get_state(self) -> dict[str, Any]: ...
-    def set_state(self, state: dict[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
-
 class Audited:
     """Batches whose example ids are written down when they are handed out."""
 
-    def __init__(self, batches: Batches, path: Path, *, first_step: int) -> None:
+    def __init__(self, batches: BatchIterator, path: Path, *, first_step: int) -> None:
         """Cuts off what an earlier attempt wrote of batches that this one hands out again.
 
         Args:
@@ -46,8 +35,7 @@ class Audited:
         batch = next(self._batches)
         if self._file is None:
             self._file = _opened_at(self._path, self._step)
-        ids = np.atleast_2d(batch[EXAMPLE_IDS].T).T  # [batch] -> [batch, 1]
-        row = {"step": self._step, "example_ids": [[int(i) for i in of_row if i >= 0] for of_row in ids]}
+        row = {"step": self._step, "example_ids": ids_of_examples(batch)}
         try:
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
@@ -65,8 +53,7 @@ class Audited:
         self._batches.set_state(state)
 
     def close(self) -> None:
-        """Closes the batches and the file."""
-        self._batches.close()
+        """Closes the file; the batches are for whoever made them to close."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # of a line that could not be written, which was said then
                 self._file.close()
