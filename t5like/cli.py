@@ -42,7 +42,9 @@ def usage() -> str:
             *lines,
             "",
             "`t5like COMMAND CONFIG.py --help` lists every field of a config.",
-            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 4 a host is lost, 130 interrupted.",
+            "Exit codes: 0 done, 2 something given cannot work, 3 data cannot be read, 4 a host is lost, 5 a checkpoint",
+            "cannot be written or read, 6 the numbers are bad, 7 told to end and saved, 8 hung, 130 interrupted. After 4, 7,",
+            "8 and 130 the same command goes on.",
         ]
     )
 

@@ -5,7 +5,6 @@ That is random batches, and small runs that a whole session trains once: `pretra
 
 import importlib.metadata
 import os
-import random
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from t5like.batch import Features, encoder_decoder_row
+from tests.made_up_text import write_sst2, write_text
 
 # A runner in the background is started deaf to Ctrl-C, and so would be every process the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -96,15 +96,8 @@ def random_batch() -> RandomBatch:
 def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of made-up text, text/, and made-up GLUE files, glue/SST-2/."""
     folder = tmp_path_factory.mktemp("small")
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 6))) for _ in range(600)]
-    (folder / "text").mkdir()
-    for number in range(60):
-        (folder / "text" / f"{number:02}.txt").write_text(" ".join(rng.choices(words, k=200)))
-    (folder / "glue" / "SST-2").mkdir(parents=True)
-    for split, num_examples in (("train", 30), ("dev", 10)):
-        rows = [f"{' '.join(rng.choices(words, k=5))}\t{index % 2}" for index in range(num_examples)]
-        (folder / "glue" / "SST-2" / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    write_text(folder / "text")
+    write_sst2(folder / "glue", train=30, dev=10)
     return folder
 
 

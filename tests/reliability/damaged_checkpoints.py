@@ -36,6 +36,7 @@ from t5like.optim.schedules import Constant  # noqa: E402
 from t5like.placement import abstract_state, place  # noqa: E402
 from t5like.pretrain import Pretrain, pretrain  # noqa: E402
 from t5like.workdir import load_description  # noqa: E402
+from tests.made_up_text import write_text  # noqa: E402
 
 WITHOUT_EFFECT = {"_CHECKPOINT_METADATA", "commit_success.txt"}
 """Of these, all that the manifest leaves out is when, and where, the checkpoint took its name."""
@@ -93,16 +94,6 @@ def state_of(workdir: pathlib.Path, step: int) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
-def text(folder: pathlib.Path) -> pathlib.Path:
-    """Returns a folder of made-up text."""
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 6))) for _ in range(600)]
-    (folder / "text").mkdir()
-    for number in range(60):
-        (folder / "text" / f"{number:02}.txt").write_text(" ".join(rng.choices(words, k=200)))
-    return folder / "text"
-
-
 def main() -> None:
     """Damages, looks, and goes on."""
     parser = argparse.ArgumentParser(
@@ -116,7 +107,8 @@ def main() -> None:
     counts: dict[str, Any] = {"noticed": 0, "without_effect": 0, "resumed": 0}
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        config = dataclasses.replace(CONFIG, data=str(text(folder)))
+        write_text(folder / "text")
+        config = dataclasses.replace(CONFIG, data=str(folder / "text"))
         pretrain(config, folder / "run")
         *_, before, newest = checkpoint_steps(folder / "run")
         states = {step: state_of(folder / "run", step) for step in (before, newest)}

@@ -30,6 +30,7 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
 from t5like.checkpoint import Checkpoints, checkpoint_steps, latest_checkpoint  # noqa: E402
 from t5like.metrics_log import METRICS_FILE, read_metrics  # noqa: E402
 from tests.hosts.cluster import Cluster  # noqa: E402
+from tests.made_up_text import write_sst2, write_text  # noqa: E402
 
 NUM_DEVICES, NUM_STEPS, CHECKPOINT_EVERY_STEPS = 8, 120, 5
 WAYS = ("kill training", "kill host", "stop training", "stop host")
@@ -76,15 +77,8 @@ FINETUNE = (
 
 def write_data(folder: pathlib.Path) -> None:
     """Writes made-up text and a task."""
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 6))) for _ in range(600)]
-    (folder / "text").mkdir()
-    for number in range(60):
-        (folder / "text" / f"{number:02}.txt").write_text(" ".join(rng.choices(words, k=200)))
-    (folder / "glue" / "SST-2").mkdir(parents=True)
-    for split, num_examples in (("train", 30), ("dev", 11)):
-        rows = [f"{' '.join(rng.choices(words, k=5))}\t{index % 2}" for index in range(num_examples)]
-        (folder / "glue" / "SST-2" / f"{split}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    write_text(folder / "text")
+    write_sst2(folder / "glue", train=30, dev=11)
     (folder / "config.py").write_text(CONFIG)
 
 

@@ -1,89 +1,42 @@
 """Kills a training run at random moments and gives the same command again: it ends as one that was never killed.
 
-    python tests/reliability/kill_anywhere.py [--num_kills 100] [--in_saves 30] [--num_hosts 1] [--seed 0]
+    python tests/reliability/kill_anywhere.py [--num_kills 100] [--in_saves 30] [--num_hosts 1] [--num_steps 400] [--seed 0]
 
 SIGKILL comes at a moment drawn anew each time: so many seconds after the command was given, or so many milliseconds after
 a save began, which is seen by its unnamed folder, until `--in_saves` have met one. With --num_hosts 2 every host is two
-processes of its own, and one of them, drawn too, is killed; the others have to end by themselves. At the end parameters,
+processes of its own, and those of one of them, drawn too, are killed; the others have to end by themselves. It is the
+training process that is killed, or the one that watches it, or both, and the command is given again at once. At the end parameters,
 optimizer state and data cursor are those of a run that was never killed, bit for bit, and so is the log without times.
 
 Last line: kill_anywhere ok=100 of 100 in_saves=... num_hosts=1 steps=... resumed_at=... distinct steps
 """
 
 import argparse
-import json
+import functools
 import os
 import pathlib
 import random
 import signal
-import sys
 import tempfile
 import time
-from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # which compiles quickly
+from small_run import end_of, write_inputs
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
+from t5like.checkpoint import latest_checkpoint
+from tests.hosts.cluster import Cluster
 
-from t5like.checkpoint import Checkpoints, latest_checkpoint  # noqa: E402
-from t5like.metrics_log import METRICS_FILE, read_metrics  # noqa: E402
-from t5like.placement import abstract_state, place  # noqa: E402
-from t5like.workdir import load_config, load_description  # noqa: E402
-from tests.hosts.cluster import Cluster  # noqa: E402
-
-NUM_DEVICES, NUM_STEPS, CHECKPOINT_EVERY_STEPS = 2, 400, 4
+NUM_DEVICES = 2
 ENOUGH_SECONDS = 600.0
-TIMES = {
-    *("tokens_per_second", "model_flops_per_second"),
-    *("step_seconds", "input_wait_seconds", "input_wait_percent"),
-}
-CONFIG = f"""
-from t5like.models.config import TransformerConfig
-from t5like.objectives.span_corruption import SpanCorruption
-from t5like.optim.adamw import AdamW
-from t5like.optim.schedules import Constant
-from t5like.pretrain import Pretrain
 
 
-def get_config():
-    return Pretrain(
-        model=TransformerConfig(
-            embed_dim=32, num_heads=2, head_dim=16, mlp_dim=64, num_encoder_layers=1, num_decoder_layers=1,
-            dropout_rate=0.1, scans_layers=False,
-        ),
-        objective=SpanCorruption(inputs_length=24),
-        data="text",
-        vocabulary="bytes",
-        optimizer=AdamW(schedule=Constant(peak=1e-3)),
-        num_steps={NUM_STEPS},
-        batch_size=8,
-        log_every_steps=3,
-        eval_every_steps=50,
-        checkpoint_every_steps={CHECKPOINT_EVERY_STEPS},
-        max_eval_rows=8,
-    )
-"""
-
-
-def write_inputs(folder: pathlib.Path) -> None:
-    """Writes the config and made-up text."""
-    (folder / "config.py").write_text(CONFIG)
-    rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 6))) for _ in range(600)]
-    (folder / "text").mkdir()
-    for number in range(60):
-        (folder / "text" / f"{number:02}.txt").write_text(" ".join(rng.choices(words, k=200)))
-
-
-def start(folder: pathlib.Path, workdir: str, num_hosts: int, compiled: pathlib.Path) -> Cluster:
+def start(
+    folder: pathlib.Path, workdir: str, num_steps: int, num_hosts: int, compiled: pathlib.Path
+) -> Cluster:
     """Starts the command on all hosts, which share the devices."""
     flags = f"--xla_force_host_platform_device_count={NUM_DEVICES // num_hosts}"
     os.chdir(folder)
     environment = {"XLA_FLAGS": flags, "XDG_CACHE_HOME": str(compiled)}
-    command = ["-m", "t5like", "pretrain", "config.py", "--workdir", workdir]
+    command = ["-m", "t5like", "pretrain", "config.py", "--num_steps", str(num_steps), "--workdir", workdir]
     return Cluster(command, num_hosts, folder, environment=environment, timeout_seconds=60)
 
 
@@ -96,9 +49,9 @@ def is_saving(checkpoints: pathlib.Path) -> bool:
 
 
 def kill(hosts: Cluster, checkpoints: pathlib.Path, rng: random.Random, *, in_save: bool) -> bool | None:
-    """Kills a host at a random moment; returns whether that was within a save, None where the run ended first."""
+    """Kills processes of a host at a random moment; returns whether that was in a save, None if the run ended first."""
     began = time.monotonic()
-    wait = rng.uniform(2.0, 14.0)
+    wait = rng.uniform(2.0, 25.0)
     while time.monotonic() - began < wait or (in_save and not is_saving(checkpoints)):
         if any(process.poll() is not None for process in hosts.processes.values()):
             return None
@@ -106,33 +59,21 @@ def kill(hosts: Cluster, checkpoints: pathlib.Path, rng: random.Random, *, in_sa
         time.sleep(0.0005)
     if in_save:
         time.sleep(rng.uniform(0.0, 0.05))
-    victim = rng.choice(list(hosts.processes))
+    victim, what = rng.choice(list(hosts.processes)), rng.choice(("training", "watcher", "both"))
+    if what != "watcher" and not hosts.children(victim):
+        what = "watcher"  # which has started nothing yet
     met = is_saving(checkpoints)
-    if hosts.children(victim):
+    if what != "watcher":
         hosts.signal_training(victim, signal.SIGKILL)
-    hosts.processes[victim].send_signal(signal.SIGKILL)
+    if what != "training":
+        hosts.processes[victim].send_signal(signal.SIGKILL)
     codes = hosts.codes()
-    assert codes[victim] == -signal.SIGKILL, codes
+    expected = {"training": (137,) if len(codes) == 1 else (4,)}.get(what, (-signal.SIGKILL,))
+    if what == "both":
+        expected = (-signal.SIGKILL, 137, 4)  # if the watcher was quicker than its end
+    assert codes[victim] in expected, (what, codes, hosts.errors())
     assert all(code == 4 for host, code in enumerate(codes) if host != victim), (codes, hosts.errors())
     return met
-
-
-def end_of(workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns all that has to be the same: the newest state, what is saved beside it, and the log without times."""
-    config, (model, _) = load_config(workdir), load_description(workdir)
-    step = latest_checkpoint(workdir)
-    assert step is not None
-    placement = place(model, config.mesh, config.rules, batch_size=config.batch_size)
-    abstract = abstract_state(placement, config.optimizer.build(config.num_steps, placement.axes))
-    checkpoints = Checkpoints(workdir / "checkpoints", is_read_only=True)
-    state, run = checkpoints.restore_state(step, abstract), checkpoints.read_run(step)
-    checkpoints.close()
-    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir / METRICS_FILE)]
-    leaves = {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    return {"step": step, "leaves": leaves, "run": run, "log": json.dumps(rows)}
 
 
 def main() -> None:
@@ -143,6 +84,7 @@ def main() -> None:
     parser.add_argument("--num_kills", type=int, default=100)
     parser.add_argument("--in_saves", type=int, default=30)
     parser.add_argument("--num_hosts", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--num_steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -151,19 +93,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         write_inputs(folder)
-        with start(folder, "straight", options.num_hosts, folder / "compiled") as hosts:
+        begin = functools.partial(
+            start,
+            folder,
+            num_steps=options.num_steps,
+            num_hosts=options.num_hosts,
+            compiled=folder / "compiled",
+        )
+        with begin("straight") as hosts:
             assert set(hosts.codes()) == {0}, hosts.errors()
         expected, attempt = end_of(folder / "straight"), 0
-        assert expected["step"] == NUM_STEPS
+        assert expected["step"] == options.num_steps
         while num_kills < options.num_kills:
             attempt += 1
             workdir = folder / f"killed-{attempt}"
             while True:  # until a run gets to its end
                 if num_kills == options.num_kills:
-                    with start(folder, workdir.name, options.num_hosts, folder / "compiled") as hosts:
+                    with begin(workdir.name) as hosts:
                         assert set(hosts.codes()) == {0}, hosts.errors()
                     break
-                with start(folder, workdir.name, options.num_hosts, folder / "compiled") as hosts:
+                with begin(workdir.name) as hosts:
                     wants_save = in_saves < options.in_saves
                     met = kill(hosts, workdir / "checkpoints", rng, in_save=wants_save)
                     if met is None:
@@ -178,7 +127,7 @@ def main() -> None:
                 assert found[name] == value, f"attempt {attempt}: {name} differs"
     print(
         f"kill_anywhere ok={num_kills} of {options.num_kills} in_saves={in_saves} num_hosts={options.num_hosts} "
-        f"steps={NUM_STEPS} resumed_at={len(resumed_at)} distinct steps"
+        f"steps={options.num_steps} resumed_at={len(resumed_at)} distinct steps"
     )
 
 
