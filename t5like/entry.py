@@ -58,7 +58,10 @@ def run_entry(
     member = become_member(os.environ)
     if member is not None:
         return member.run(lambda: _run(lambda: main(argv), when_it_fails=member.hold_back))
-    is_watched = is_watched and become_watched(os.environ) is None and os.environ.get(WATCHDOG) != "off"
+    watched = become_watched(os.environ)
+    if watched is not None:
+        return watched.run(lambda: _run(lambda: main(argv)))
+    is_watched = is_watched and os.environ.get(WATCHDOG) != "off"
     return _run(lambda: _watch_or(lambda: main(argv), is_watched=is_watched, spans_hosts=spans_hosts))
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -70,17 +69,8 @@ class Member:
         self._watched.note(mark=self._mark, is_under_way=self._is_under_way)
 
     def run(self, main: Callable[[], int]) -> int:
-        """Returns the exit code of `main` if that is 0, and else ends the process, without waiting for other hosts."""
-        try:
-            code = main()
-        except Exception:
-            traceback.print_exc()
-            code = 1
-        if code:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        return code
+        """Returns the exit code of `main`, or ends the process, as `Watched.run`."""
+        return self._watched.run(main)
 
     def hold_back(self, error: BaseException) -> None:
         """Tells the watcher of an error and waits: if another host's end is behind it, this process ends here."""

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from t5like import phases
@@ -29,6 +30,7 @@ class Watched:
         self._pipe, self._facts = pipe, dict[str, Any]()
         self._lock = threading.Lock()
         os.set_inheritable(pipe, False)
+        faulthandler.enable(file=sys.stderr)  # for a crash in native code
         faulthandler.register(SHOW_STACKS, file=sys.stderr, all_threads=True)
         _end_with(watcher)
         threading.Thread(target=self._beat, name="t5like-beat", daemon=True).start()
@@ -44,6 +46,23 @@ class Watched:
                 os.write(self._pipe, json.dumps(message).encode() + b"\n")
         except OSError:  # the watcher is gone
             os._exit(_ORPHANED)
+
+    def run(self, main: Callable[[], int]) -> int:
+        """Returns the exit code of `main` if that is 0, and else ends the process at once.
+
+        Other hosts are not waited for then; and what breaks JAX off while it compiles leaves something behind with which
+        the interpreter's own way of ending crashes.
+        """
+        try:
+            code = main()
+        except Exception:
+            traceback.print_exc()
+            code = 1
+        if code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
 
     def _beat(self) -> None:
         while True:
