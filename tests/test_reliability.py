@@ -1,0 +1,36 @@
+"""Short versions of scripts in tests/reliability, whose long ones have their figures in the README."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).with_name("reliability")
+
+
+@pytest.mark.parametrize(
+    ("command", "last_line"),
+    [
+        (
+            "kill_anywhere.py --num_kills 3 --in_saves 2 --num_steps 40",
+            r"kill_anywhere ok=3 of 3 in_saves=[23] num_hosts=1 steps=40 resumed_at=[123] distinct steps",
+        ),
+        (
+            "sigterm_in_phases.py --num_each 1 --phases compile,save",
+            r"sigterm_in_phases compile=1 of 1 save=1 of 1 saved=[12] refused=[01] seconds<=[\d.]+",
+        ),
+        (
+            "damaged_checkpoints.py --num_damages 10 --num_resumed 1",
+            r"damaged_checkpoints ok=10 of 10 noticed=\d+ without_effect=\d resumed=1 of 1",
+        ),
+    ],
+)
+def test_the_short_version_holds(command: str, last_line: str) -> None:
+    script, *options = command.split()
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *options], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(last_line, done.stdout.splitlines()[-1]), done.stdout
