@@ -410,7 +410,13 @@ def _kind_of_family(model_type: str) -> str:
 def _model_type(folder: PublicFolder) -> str:
     """Returns the family of a public folder, from its config.json or else from the files that only one kind has."""
     if folder.has("config.json"):
-        return str(read_json(folder.path / "config.json").get("model_type"))
+        given = read_json(folder.path / "config.json").get("model_type")
+        if given not in [*_KIND_OF_FAMILY]:  # a list, for what is given may be anything
+            raise UserError(
+                f"{folder.path / 'config.json'} names the model_type {given!r:.60}, whose vocabulary is not read; that of "
+                f"{', '.join(_KIND_OF_FAMILY)} is."
+            )
+        return str(given)
     if str(folder.config.get("tokenizer_class")) == _BYTE_TOKENIZER or folder.has("spiece.model"):
         return "t5"
     if folder.has("vocab.txt"):
