@@ -368,10 +368,10 @@ def newest_whole(workdir: Path) -> Whole:
     return Whole(None, {})
 
 
-def check_whole(workdir: Path, step: int) -> None:
-    """Raises CheckpointError if a checkpoint is not as it was written."""
+def check_whole(workdir: Path, step: int, *, item: str = "") -> None:
+    """Raises CheckpointError if a checkpoint, or an item of it, is not as it was written."""
     folder = workdir / "checkpoints" / str(step)
-    damage = find_damage(folder)
+    damage = find_damage(folder, item=item)
     if damage is not None:
         raise damaged(folder, damage)
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import inspect
 import io
 import json
 import runpy
@@ -120,6 +121,8 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
         raise UserError(f"The config file {path} does not work: {error}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f"The config file {path} does not run: {type(error).__name__}: {error}") from error
+    if inspect.iscoroutine(config):
+        config.close()  # or Python would say besides that nobody awaited it
     if "get_config" not in module:
         raise UserError(f"The config file {path} defines no get_config(); add one that returns the config.")
     if not isinstance(config, config_class):

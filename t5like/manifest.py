@@ -58,8 +58,11 @@ def write_manifest(folder: Path) -> None:
         sync_folder(path)
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, *, item: str = "") -> str | None:
     """Returns in words what of a checkpoint is not as it was written, None where all is; one of format 1 cannot tell.
+
+    Args:
+      item: look only at what is in this folder of it, beside the metadata.
 
     Raises:
       UserError: it is of a later format.
@@ -83,9 +86,10 @@ def find_damage(folder: Path) -> str | None:
         is_of_format = False
     if not is_of_format:
         return f"{MANIFEST} cannot be read"
+    names = sorted(name for name in files if name == _METADATA or name.startswith(f"{item}/" if item else ""))
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        found = pool.map(lambda name: _difference(folder / name, files[name]), sorted(files))
-        return next((f"{name} {what}" for name, what in zip(sorted(files), found, strict=True) if what), None)
+        found = pool.map(lambda name: _difference(folder / name, files[name]), names)
+        return next((f"{name} {what}" for name, what in zip(names, found, strict=True) if what), None)
 
 
 def sync_folder(folder: Path) -> None:

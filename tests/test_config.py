@@ -268,6 +268,7 @@ BROKEN_FILES: dict[str, tuple[str | None, str]] = {
     "get_config fails": ("def get_config(): return {}['missing']", "does not run: KeyError: 'missing'"),
     "get_config takes arguments": ("def get_config(x): return x", "does not run: TypeError"),
     "another thing": ("def get_config(): return 3", "gives a int, but this command needs Pretrain."),
+    "async": ("async def get_config(): return 3", "gives a coroutine, but this command needs Pretrain."),
     "value out of range": (changed("batch_size=8", "batch_size=0"), "Pretrain.batch_size is 0"),
     "unknown field": (changed("batch_size=8", "batch_sise=8"), "unexpected keyword argument 'batch_sise'"),
     "list for tuple": (

@@ -85,9 +85,9 @@ def damage_one(folder: pathlib.Path, rng: random.Random, among: Sequence[str] = 
     """Damages one of the files in a folder; returns its name and how.
 
     Args:
-      among: patterns of the files it may be.
+      among: patterns of the files it may be, each as likely as the others.
     """
-    files = sorted({path for pattern in among for path in folder.glob(pattern) if path.is_file()})
+    files = sorted(path for path in folder.glob(rng.choice(among)) if path.is_file())
     path = rng.choice(files)
     name = path.relative_to(folder).as_posix()
     if len(files) > 1 and rng.random() < 0.05:

@@ -545,7 +545,10 @@ KINDS: dict[str, Kind] = {
         valid.write_run, _run_argv, among=("run/config.json", "run/model.json", "run/vocabulary/*")
     ),
     "checkpoints": files(
-        valid.write_run, _checkpoint_argv, among=("run/checkpoints/**/*",), codes=CHECKPOINT
+        valid.write_run,
+        _checkpoint_argv,
+        among=("run/checkpoints/**/*", "run/checkpoints/*/run/*"),
+        codes=CHECKPOINT,
     ),
     "resumed_runs": files(
         valid.write_run,
