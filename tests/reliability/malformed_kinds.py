@@ -233,15 +233,11 @@ def option(folder: pathlib.Path, out: pathlib.Path, rng: random.Random) -> Case:
     )
 
 
-_NOT_RUN = {"num_steps", "seed", "workdir"}
-_SMALL_WORDS = [word for word in WORDS if not word.strip("-").isdigit() or len(word) < 4]
-
-
 def option_of_a_run(folder: pathlib.Path, out: pathlib.Path, rng: random.Random) -> Case:
     """Returns a run of two steps with one of its fields nonsense."""
     config = load_config_file(folder / "tiny.py", Pretrain)
     name = rng.choice([path for path in sorted(field_paths(config)) if path != "num_steps"])
-    value = rng.choice(_SMALL_WORDS)
+    value = rng.choice(WORDS)
     argv = ["pretrain", *_run_of(folder), "--workdir", str(out / "run"), f"--{name}={value}"]
     return Case(argv, "", (name.rpartition(".")[2], name.partition(".")[0], *([value] if value else [])))
 
@@ -542,7 +538,10 @@ KINDS: dict[str, Kind] = {
     "t5x": files(_t5x, _t5x_argv, among=("from/**/*",)),
     "orbax": files(_orbax, _t5x_argv, among=("from/**/*",)),
     "run_files": files(
-        valid.write_run, _run_argv, among=("run/config.json", "run/model.json", "run/vocabulary/*")
+        valid.write_run,
+        _run_argv,
+        among=("run/config.json", "run/model.json", "run/vocabulary/*"),
+        names=("This model has",),
     ),
     "checkpoints": files(
         valid.write_run,
