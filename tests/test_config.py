@@ -34,6 +34,7 @@ from t5like.objectives.causal_lm import CausalLM
 from t5like.objectives.masked_lm import MaskedLM
 from t5like.objectives.prefix_lm import PrefixLM
 from t5like.objectives.span_corruption import SpanCorruption
+from t5like.objectives.text_to_text import TextToText
 from t5like.objectives.ul2 import DENOISERS, UL2
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant, Linear
@@ -160,6 +161,24 @@ def test_any_objective_is_a_field_and_its_fields_are_replaced(objective: Any) ->
     assert from_dict(json.loads(to_json(config))) == config
     changed = override(config, ["--objective.joins_documents", "False"], command="x")
     assert changed.objective == dataclasses.replace(objective, joins_documents=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda length: SpanCorruption(inputs_length=length),
+        lambda length: UL2(inputs_length=length),
+        lambda length: PrefixLM(length=length),
+        lambda length: CausalLM(length=length),
+        lambda length: MaskedLM(length=length),
+        lambda length: BartDenoising(length=length),
+        lambda length: TextToText(inputs_length=8, targets_length=length),
+    ],
+)
+def test_rows_of_more_tokens_than_fit_anywhere_are_refused(make: Callable[[int], Any]) -> None:
+    for length in (2**20 + 1, 10**20, 10**400):
+        with pytest.raises(UserError, match="but can be at most 1,048,576 tokens"):
+            make(length)
 
 
 def test_nothing_given_changes_nothing() -> None:

@@ -284,7 +284,7 @@ def load_vocabulary(folder: Folder) -> Vocabulary:
     description = read_json(path)
     kind, settings = description.get("kind"), description.get("settings")
     if not isinstance(kind, str) or kind not in _kinds():
-        raise UserError(f"{path} is damaged: its kind is {kind!r}, none of {', '.join(_kinds())}.")
+        raise UserError(f"{path} is damaged: its kind is {kind!r:.60}, none of {', '.join(_kinds())}.")
     with _damage_named(f"{path} is damaged: its settings are none of a {kind} vocabulary"):
         vocabulary = _kinds()[kind].from_folder(path.parent, dict(settings or {}))
     if vocabulary.sha256 != description.get("sha256"):

@@ -205,7 +205,9 @@ def activation(public: PublicConfig, key: str, family: str) -> Any:
     }
     given = public.get(key, "gelu")
     if given not in names:
-        raise UserError(f"This {family} model has the activation {given!r}; t5like knows {', '.join(names)}.")
+        raise UserError(
+            f"This {family} model has the activation {given!r:.60}; t5like knows {', '.join(names)}."
+        )
     return names[given]
 
 
@@ -223,7 +225,7 @@ def require(public: PublicConfig, family: str, **expected: Any) -> None:
     for key, value in expected.items():
         if public.get(key, value) != value:
             raise UserError(
-                f"This {family} model has {key} {public[key]!r} in its config.json; t5like knows {value!r} alone."
+                f"This {family} model has {key} {public[key]!r:.60} in its config.json; t5like knows {value!r} alone."
             )
 
 

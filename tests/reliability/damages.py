@@ -4,7 +4,7 @@ import json
 import pathlib
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 # What json.dumps would not write, by a text that stands for it.
@@ -217,6 +217,3 @@ def _places(inside: Any) -> Iterator[tuple[Any, Any]]:
         yield inside, key
         if isinstance(inside[key], dict | list):
             yield from _places(inside[key])
-
-
-Damage = Callable[[pathlib.Path, random.Random], str]

@@ -104,6 +104,12 @@ def run(argv: list[str]) -> Ended:
 def fault_of(
     kind: Kind, case: Case, ended: Ended, folder: pathlib.Path, before: dict[str, str]
 ) -> str | None:
+    """Returns in words what is wrong with how a command ended, None where nothing is.
+
+    Args:
+      folder: holds the input and what was written.
+      before: a snapshot of it from before the command.
+    """
     if ended.code is None or any(sign in ended.err for sign in _SIGNS_OF_A_CRASH):
         return "a traceback"
     after = snapshot(folder)

@@ -248,7 +248,7 @@ _BROKEN_CONFIGS = (
     "def get_config():\n    raise ValueError('no\\nconfig')\n",
     "import sys\nsys.exit(3)\n",
     "raise SystemExit\n",
-    "raise KeyboardInterrupt\n" if False else "raise RecursionError('deep')\n",
+    "raise RecursionError('deep')\n",
     "import not_a_module\n",
     "def get_config():\n    return 3\n",
     "def get_config():\n    return None\n",
@@ -414,8 +414,6 @@ def _t5x_argv(folder: pathlib.Path, out: pathlib.Path, rng: random.Random, damag
 
 
 # --- runs
-
-# Where a run is tried again on what it was: the run's own folder was made elsewhere, so its data are named anew.
 
 
 def _checkpoint_argv(folder: pathlib.Path, out: pathlib.Path, rng: random.Random, damaged: str) -> list[str]:
