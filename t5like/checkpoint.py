@@ -32,13 +32,16 @@ import orbax.checkpoint as ocp
 from t5like.errors import CheckpointError, UserError
 from t5like.fingerprints import fingerprints
 from t5like.keeping import Keeping, kept_steps
-from t5like.manifest import find_damage, notes, read_notes, write_manifest
+from t5like.manifest import FORMAT, find_damage, notes, read_notes, write_manifest
 from t5like.train_step import TrainState
 
 PyTree = Any
 
 # Reads of a damaged checkpoint that are under way when the first of them fails complain until they end.
 _NOISE_SECONDS = 0.5
+
+# Notes that are not there by then will not come.
+_NOTES_SECONDS = 30
 
 # How a write that the file system refuses shows in what Orbax raises, which has no class of its own.
 _REFUSED_WRITE = re.compile(
@@ -169,6 +172,7 @@ class Checkpoints:
     def _seal(self) -> None:
         """Writes the manifest; Orbax calls it when all the rest is written, before the folder takes its name."""
         (unnamed,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        _await_notes(unnamed)
         write_manifest(unnamed)
 
     def read_run(self, step: int) -> dict[str, Any]:
@@ -287,6 +291,21 @@ class Checkpoints:
                 sys.unraisablehook = unraisablehook
         if reason is not None:
             raise damaged(self.folder / str(step), reason)
+
+
+def _await_notes(folder: Path) -> None:
+    """Returns when the notes are in a checkpoint: Orbax writes them in a thread of its own, which a busy machine delays.
+
+    Raises:
+      TimeoutError: they do not come.
+    """
+    end = time.monotonic() + _NOTES_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(ValueError):  # half of them, or not even the file
+            if read_notes(folder)["format"] == FORMAT:
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"Failed writing the metadata of {folder}")
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """A checkpoint comes back bit for bit, on any mesh, or says in one sentence why it cannot."""
 
+import contextlib
 import dataclasses
 import math
 import shutil
 import signal
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5like.checkpoint import Checkpoints, latest_checkpoint
+from t5like.checkpoint import Checkpoints, latest_checkpoint, newest_whole
 from t5like.errors import UserError
 from t5like.keeping import Keeping
 from t5like.mesh import MeshShape
@@ -188,6 +190,25 @@ def test_a_metric_that_is_not_measured_is_named(state: TrainState, tmp_path: Pat
         checkpoints.save(2, state, RUN, {"loss": 1.0, "accuracy": 0.5})
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_is_of_the_metadata_however_late_they_come(
+    state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orbax writes them in a thread of its own."""
+    from orbax.checkpoint._src.metadata import checkpoint as metadata
+
+    update = metadata._MetadataStoreImpl.update
+
+    def late(*args: Any, **fields: Any) -> None:
+        if "custom_metadata" in fields:
+            time.sleep(1.5)
+        update(*args, **fields)
+
+    monkeypatch.setattr(metadata._MetadataStoreImpl, "update", late)
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        checkpoints.save_params(3, state.params)
+    assert newest_whole(tmp_path) == (3, {})
 
 
 def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_next_one(
