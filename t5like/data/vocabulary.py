@@ -413,8 +413,8 @@ def _model_type(folder: PublicFolder) -> str:
         given = read_json(folder.path / "config.json").get("model_type")
         if given not in [*_KIND_OF_FAMILY]:  # a list, for what is given may be anything
             raise UserError(
-                f"{folder.path / 'config.json'} names the model_type {given!r:.60}, whose vocabulary is not read; that of "
-                f"{', '.join(_KIND_OF_FAMILY)} is."
+                f"{folder.path / 'config.json'}: there is no vocabulary for models of the type {given!r:.60}; there is for "
+                f"{', '.join(_KIND_OF_FAMILY)}."
             )
         return str(given)
     if str(folder.config.get("tokenizer_class")) == _BYTE_TOKENIZER or folder.has("spiece.model"):
