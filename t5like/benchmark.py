@@ -36,7 +36,7 @@ from t5like.sharding import AxisRules
 from t5like.suite_config import COMMAND, TINY, Benchmark
 from t5like.suite_plan import Plan, Training, make_plan
 from t5like.suite_results import SeedResult, SuiteResults, split_scores
-from t5like.suite_runs import ANSWERS_FILE, form_of, is_done, results_of
+from t5like.suite_runs import form_of, is_done, read_answers, results_of
 from t5like.suite_table import print_results, write_results
 from t5like.task_forms import load_for_task
 from t5like.tasks import find_task
@@ -192,7 +192,7 @@ def claim(workdir: Path, suite: Suite, config: Benchmark) -> None:
     elif any(workdir.glob("*/seed-*")):
         saved = read_json(path)
         # Read as a config, so that fields added since have the values they had in effect.
-        saved["config"] = configs.to_dict(configs.from_dict(saved.get("config")))
+        saved["config"] = configs.to_dict(workdirs.config_of(path, saved.get("config")))
         # A mixture of other tasks is another model.
         may_change = ("config.seeds",) if config.mixture else ("config.seeds", "config.tasks")
         for name, old, new in configs.differences(saved, ours):
@@ -224,12 +224,16 @@ def write_zip(suite: Suite, plan: Plan, config: Benchmark, workdir: Path) -> Non
     for training in plan.trainings:
         if training.seed:
             continue
-        given = read_json(training.folder / ANSWERS_FILE)
         for suite_task in training.answered:
-            task, of_task = find_task(suite_task.task), given.get(suite_task.task, {})
+            task, of_task = find_task(suite_task.task), read_answers(training, suite_task)
             for file in suite_task.files:
                 if file.split in of_task:
                     examples = task.load(file.split, config.data_folder)
+                    if len(examples) != len(of_task[file.split]):
+                        raise UserError(
+                            f"{training.folder} has {len(of_task[file.split])} answers to the {len(examples)} examples of "
+                            f"{task.name} {file.split}: delete that folder, and the run is made again."
+                        )
                     answers[file.name] = SplitAnswers(task, examples, of_task[file.split])
     if not answers:
         return

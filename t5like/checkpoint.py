@@ -32,13 +32,16 @@ import orbax.checkpoint as ocp
 from t5like.errors import CheckpointError, DivergenceError, UserError
 from t5like.fingerprints import Fingerprint, fingerprints
 from t5like.keeping import Keeping, kept_steps
-from t5like.manifest import find_damage, notes, read_notes, write_manifest
+from t5like.manifest import FORMAT, find_damage, notes, read_notes, write_manifest
 from t5like.train_step import TrainState
 
 PyTree = Any
 
 # Reads of a damaged checkpoint that are under way when the first of them fails complain until they end.
 _NOISE_SECONDS = 0.5
+
+# Notes that are not there by then will not come.
+_NOTES_SECONDS = 30
 
 # How a write that the file system refuses shows in what Orbax raises, which has no class of its own.
 _REFUSED_WRITE = re.compile(
@@ -184,6 +187,7 @@ class Checkpoints:
     def _seal(self) -> None:
         """Writes the manifest; Orbax calls it when all the rest is written, before the folder takes its name."""
         (unnamed,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        _await_notes(unnamed)
         write_manifest(unnamed)
 
     def read_run(self, step: int) -> dict[str, Any]:
@@ -304,6 +308,21 @@ class Checkpoints:
             raise damaged(self.folder / str(step), reason)
 
 
+def _await_notes(folder: Path) -> None:
+    """Returns when the notes are in a checkpoint: Orbax writes them in a thread of its own, which a busy machine delays.
+
+    Raises:
+      TimeoutError: they do not come.
+    """
+    end = time.monotonic() + _NOTES_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(ValueError):  # half of them, or not even the file
+            if read_notes(folder)["format"] == FORMAT:
+                return
+        time.sleep(0.01)
+    raise TimeoutError(f"Failed writing the metadata of {folder}")
+
+
 @contextlib.contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Lets Ctrl-C wait until the end of the block: Orbax leaves a half-begun save behind, and warnings with it."""
@@ -394,10 +413,10 @@ def newest_whole(workdir: Path) -> Whole:
     return Whole(None, {})
 
 
-def check_whole(workdir: Path, step: int) -> None:
-    """Raises CheckpointError if a checkpoint is not as it was written."""
+def check_whole(workdir: Path, step: int, *, item: str = "") -> None:
+    """Raises CheckpointError if a checkpoint, or an item of it, is not as it was written."""
     folder = workdir / "checkpoints" / str(step)
-    damage = find_damage(folder)
+    damage = find_damage(folder, item=item)
     if damage is not None:
         raise damaged(folder, damage)
 

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import inspect
 import io
 import json
 import runpy
@@ -116,10 +117,12 @@ def load_config_file(path: Path, config_class: type[Config]) -> Config:
     try:
         module = runpy.run_path(str(path))
         config = module["get_config"]() if "get_config" in module else None
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"The config file {path} does not work: {error}") from error
     except (Exception, SystemExit) as error:
         raise UserError(f"The config file {path} does not run: {type(error).__name__}: {error}") from error
+    if inspect.iscoroutine(config):
+        config.close()  # or Python would say besides that nobody awaited it
     if "get_config" not in module:
         raise UserError(f"The config file {path} defines no get_config(); add one that returns the config.")
     if not isinstance(config, config_class):
@@ -161,7 +164,9 @@ def override(config: Config, arguments: list[str], *, command: str) -> Config:
     given = _by_field(arguments)
     for name in given:
         if name not in known | {"help"}:
-            raise UserError(f"There is no field --{name} in this config; {_nearest(name, known, command)}")
+            raise UserError(
+                f"There is no field --{_cut(name)} in this config; {_nearest(name, known, command)}"
+            )
     # A flag alone means yes: --dry_run is --dry_run True.
     flags = {
         name
@@ -181,11 +186,23 @@ def override(config: Config, arguments: list[str], *, command: str) -> Config:
             _parse(config, [f"--{name}", *values], command)
         except SystemExit:
             kind = describe_type(_type_of(config, name))
-            refused = f"takes {kind}, not {' '.join(values)!r}" if values else f"needs a value: {kind}"
+            refused = f"takes {kind}, not {_cut(' '.join(values))!r}" if values else f"needs a value: {kind}"
             raise UserError(f"--{name} {refused}.") from None
         except UserError:
             continue  # it may need the other fields
     raise UserError(f"The fields after {command} cannot be read; see {command} --help.")
+
+
+def _cut(text: str) -> str:
+    """Returns a text that somebody gave, cut to what fits into a sentence."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as it is written in Python, of what is not written there its class."""
+    if isinstance(value, bool | int | float | str | bytes | tuple | list | dict | None):
+        return _cut(repr(value))
+    return f"an object of class {type(value).__name__}"
 
 
 def _by_field(arguments: list[str]) -> dict[str, list[str]]:
@@ -203,7 +220,7 @@ def _by_field(arguments: list[str]) -> dict[str, list[str]]:
         elif argument == "-h":
             values = given["help"] = []
         elif values is None:
-            raise UserError(f"{argument!r} is out of place; give a field as --path.to.field VALUE.")
+            raise UserError(f"{_cut(argument)!r} is out of place; give a field as --path.to.field VALUE.")
         else:
             values.append(argument)
     return given
@@ -282,24 +299,38 @@ def from_dict(saved: Any) -> Any:
     """Returns the config tree that `to_dict` saved; lists become tuples again.
 
     Raises:
-      UserError: if it names a class that is no dataclass of this package, or fields the class does not have.
+      UserError: if it names a class that is no dataclass of this package, or has fields the class does not have or values
+        of wrong types.
     """
+    try:
+        return _from_dict(saved)
+    except RecursionError:
+        raise UserError("A saved config is nested too deeply; put back what it was.") from None
+
+
+def _from_dict(saved: Any) -> Any:
     if isinstance(saved, list):
-        return tuple(from_dict(item) for item in saved)
+        return tuple(_from_dict(item) for item in saved)
     if not isinstance(saved, dict):
         return saved
-    module, _, name = _MOVED.get(saved.get("__class__", ""), str(saved.get("__class__", ""))).rpartition(".")
+    whole_name = str(saved.get("__class__", ""))
+    module, _, name = _MOVED.get(whole_name, whole_name).rpartition(".")
     found = None
     # Only our own dataclasses: a saved config is data and must not run anything.
-    if module.startswith("t5like.") and not module.endswith("__main__"):
+    is_ours = module.startswith("t5like.") and all(map(str.isidentifier, module.split(".")))
+    if is_ours and not module.endswith("__main__"):
         with contextlib.suppress(ImportError):
             found = getattr(importlib.import_module(module), name, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise UserError(
             f"A saved config names the class {saved.get('__class__')!r}, which t5like does not have."
         )
-    fields = {key: from_dict(value) for key, value in saved.items() if key != "__class__"}
+    fields = {key: _from_dict(value) for key, value in saved.items() if key != "__class__"}
     try:
+        # Before the class looks at its values, which it takes to be of their types.
+        for key, kind in typing.get_type_hints(found).items():
+            if key in fields and not _is_of_type(fields[key], kind):
+                raise TypeError(f"{key} takes {describe_type(kind)}, not {_shown(fields[key])}")
         return found(**fields)
     except TypeError as error:
         raise UserError(f"A saved config does not fit this version of t5like: {error}.") from error
@@ -336,7 +367,7 @@ def check_types(config: Any, prefix: str = "") -> None:
     for name, kind in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _is_of_type(value, kind):
-            raise UserError(f"{prefix}{name} takes {describe_type(kind)}, not {value!r}.")
+            raise UserError(f"{prefix}{name} takes {describe_type(kind)}, not {_shown(value)}.")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{prefix}{name}.")
         elif _holds_configs(value):

@@ -252,7 +252,7 @@ def read_inputs(config: Generate) -> list[str]:
         raise UserError(f"{origin} cannot be read: {error}.") from error
     if not source.strip():
         raise UserError(
-            f"{COMMAND} has nothing to write on: give --text, --input_file, or lines on standard input."
+            f"{origin} holds nothing to write on: give --text, --input_file, or lines on standard input."
         )
     return source.removesuffix("\n").split("\n")
 

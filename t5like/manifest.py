@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from t5like.errors import UserError
@@ -39,7 +39,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / _METADATA).read_text("utf-8")).get("custom_metadata") or {"format": 1}
         if isinstance(found["format"], int):
             return dict(found)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass
     raise ValueError(f"{_METADATA} cannot be read")
 
@@ -58,8 +58,11 @@ def write_manifest(folder: Path) -> None:
         sync_folder(path)
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, *, item: str = "") -> str | None:
     """Returns in words what of a checkpoint is not as it was written, None where all is; one of format 1 cannot tell.
+
+    Args:
+      item: look only at what is in this folder of it, beside the metadata.
 
     Raises:
       UserError: it is of a later format.
@@ -77,14 +80,16 @@ def find_damage(folder: Path) -> str | None:
         return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        files, is_of_format = dict(manifest["files"]), manifest["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        files, is_of_format = manifest["files"], manifest["format"] == FORMAT
+        is_of_format = is_of_format and isinstance(files, dict) and all(map(_is_within, files))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_of_format = False
     if not is_of_format:
         return f"{MANIFEST} cannot be read"
+    names = sorted(name for name in files if name == _METADATA or name.startswith(f"{item}/" if item else ""))
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        found = pool.map(lambda name: _difference(folder / name, files[name]), sorted(files))
-        return next((f"{name} {what}" for name, what in zip(sorted(files), found, strict=True) if what), None)
+        found = pool.map(lambda name: _difference(folder / name, files[name]), names)
+        return next((f"{name} {what}" for name, what in zip(names, found, strict=True) if what), None)
 
 
 def sync_folder(folder: Path) -> None:
@@ -103,6 +108,12 @@ def sync_folder(folder: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _is_within(name: str) -> bool:
+    """Returns whether a name is one that `_names` gives: nothing outside the folder is looked at."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and "/" not in parts and ".." not in parts and name.isprintable()
 
 
 def _difference(path: Path, written: Any) -> str:
@@ -134,6 +145,6 @@ def _metadata_entry(content: bytes) -> dict[str, Any]:
         fields = json.loads(content)
         fields.pop(_ADDED_LATER, None)
         content = json.dumps(fields, sort_keys=True).encode()
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

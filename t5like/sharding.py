@@ -14,6 +14,8 @@ from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5like.data.lanes import ONLY_HOST, HostShare
+from t5like.errors import UserError
+from t5like.mesh import AXES
 
 MeshAxes = str | tuple[str, ...] | None
 PyTree = Any
@@ -37,6 +39,16 @@ class AxisRules:
     labels: MeshAxes = None
     hidden: MeshAxes = None  # what a projection of the residual stream onto its own width gives
     layers: MeshAxes = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            for axis in given if isinstance(given, tuple) else () if given is None else (given,):
+                if axis not in AXES:
+                    raise UserError(
+                        f"rules.{field.name} is {given!r}, but the axes of a mesh are {', '.join(AXES)}; name some of them, "
+                        "or None."
+                    )
 
     def spec(self, names: tuple[str | None, ...]) -> PartitionSpec:
         """Returns the partition of an array with these logical axes.

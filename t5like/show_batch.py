@@ -12,13 +12,13 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from t5like import workdir as workdirs
 from t5like.batch import EXAMPLE_IDS, Features
-from t5like.checkpoint import Checkpoints
+from t5like.checkpoint import Checkpoints, check_whole
 from t5like.config import parse_command_line, to_json
 from t5like.data.example_ids import parse_id
 from t5like.data.vocabulary import Vocabulary
@@ -92,18 +92,28 @@ def rebuild_batch(config: Pretrain, step: int, workdir: Path | None) -> tuple[Fe
         with contextlib.closing(Checkpoints(workdir / "checkpoints", is_read_only=True)) as checkpoints:
             saved = checkpoints.all_steps
             # Any checkpoint tells of the data; earlier ones are gone by the time that most steps are asked for.
-            if saved and checkpoints.read_run(max(saved)).get("data_sha256") != text.fingerprint:
+            if saved and read_run(checkpoints, workdir, max(saved)).get("data_sha256") != text.fingerprint:
                 raise UserError(
                     f"The training data is not that of {workdir}; put back what the run began with."
                 )
             if earlier := [of_step for of_step in saved if of_step <= step]:
                 first = max(earlier)
-                cursor = checkpoints.read_run(first)["cursor"]
+                cursor = read_run(checkpoints, workdir, first)["cursor"]
     config.objective.check(vocabulary)
     with contextlib.closing(training_batches(config, text, vocabulary)) as batches:
         if cursor is not None:
             batches.set_state(cursor)
         return next(itertools.islice(batches, step - first, None)), vocabulary
+
+
+def read_run(checkpoints: Checkpoints, workdir: Path, step: int) -> dict[str, Any]:
+    """Returns the JSON saved beside a state, of which the arrays need not be whole.
+
+    Raises:
+      CheckpointError: it is not as it was written.
+    """
+    check_whole(workdir, step, item="run")
+    return checkpoints.read_run(step)
 
 
 def batch_sha256(batch: Features) -> str:

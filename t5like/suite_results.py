@@ -10,6 +10,7 @@ A run as it is kept:
 import collections
 import dataclasses
 import json
+import math
 import pathlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -107,15 +108,46 @@ def read_seed_result(path: pathlib.Path) -> SeedResult:
     """
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        splits = {split: SplitScores(**scores) for split, scores in fields.pop("splits").items()}
-        for split, scores in splits.items():
-            pairs = {metric: (low, high) for metric, (low, high) in scores.intervals.items()}
-            splits[split] = dataclasses.replace(scores, intervals=pairs)
-        return SeedResult(**fields, splits=splits)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        splits = {split: _checked(SplitScores(**scores)) for split, scores in fields.pop("splits").items()}
+        result = SeedResult(**fields, splits=splits)
+        if not splits or [*map(type, (result.seed, result.step, result.is_majority))] != [int, int, bool]:
+            raise ValueError("it has no scores, or a value of another type")
+        return dataclasses.replace(result, seconds=_number(result.seconds))
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}): delete it, and the run is made again."
         ) from error
+
+
+def _checked(scores: SplitScores) -> SplitScores:
+    """Returns scores that were read, if all of them are numbers.
+
+    Raises:
+      ValueError, TypeError, AttributeError: they are not.
+    """
+    if not scores.metrics:
+        raise ValueError("there are no metrics")
+    return dataclasses.replace(
+        scores,
+        metrics={metric: _number(value) for metric, value in scores.metrics.items()},
+        intervals={metric: (_number(low), _number(high)) for metric, (low, high) in scores.intervals.items()},
+        baselines={metric: _number(value) for metric, value in scores.baselines.items()},
+        invalid_rate=None if scores.invalid_rate is None else _number(scores.invalid_rate),
+    )
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or not math.isfinite(number := float(value)):  # type: ignore[arg-type]
+        raise ValueError(f"{value!r:.40} is no number")
+    return number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

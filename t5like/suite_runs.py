@@ -36,7 +36,7 @@ from t5like.tasks import find_task
 from t5like.tasks.base import Answer, Example, Task
 from t5like.tasks.suites import SuiteTask
 from t5like.whole_files import write_json
-from t5like.workdir import load_workdir
+from t5like.workdir import load_workdir, read_json
 
 RESULT_FILE, ANSWERS_FILE = "result.json", "answers.json"
 
@@ -62,7 +62,7 @@ def results_of(config: Benchmark, training: Training, init: str) -> list[SeedRes
     """
     paths = result_paths(training)
     if is_done(training):
-        return [read_seed_result(path) for path in paths.values()]
+        return [_result_in(path, name, training.seed) for name, path in paths.items()]
     started = time.time()
     run = settings(config, training, init)
     with limited(run.deadlines):
@@ -85,6 +85,37 @@ def results_of(config: Benchmark, training: Training, init: str) -> list[SeedRes
         results.append(result)
         seconds = 0.0  # the first has it all
     return results
+
+
+def _result_in(path: Path, task: str, seed: int) -> SeedResult:
+    """Returns the result in a file.
+
+    Raises:
+      UserError: it cannot be read, or is that of another run.
+    """
+    result, names = read_seed_result(path), {metric.name for metric in find_task(task).metrics}
+    if (result.task, result.seed) != (task, seed) or any(
+        scores.metrics.keys() != names for scores in result.splits.values()
+    ):
+        raise UserError(f"{path} is not of {task} with seed {seed}: delete it, and the run is made again.")
+    return result
+
+
+def read_answers(training: Training, suite_task: SuiteTask) -> dict[str, list[Answer]]:
+    """Returns the answers that a training gave to a task, by split.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    path = training.folder / ANSWERS_FILE
+    of_task = read_json(path).get(suite_task.task, {})
+    kind = {"label": int, "number": float}.get(find_task(suite_task.task).kind, str)
+    if isinstance(of_task, dict) and all(
+        isinstance(answers, list) and all(type(answer) is kind for answer in answers)
+        for answers in of_task.values()
+    ):
+        return of_task
+    raise UserError(f"{path} is damaged: delete it, and the run is made again.")
 
 
 def settings(config: Benchmark, training: Training, init: str) -> Finetune:

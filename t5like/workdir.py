@@ -175,7 +175,15 @@ def load_config(workdir: Path) -> Any:
       UserError: if there is none, or it is damaged or of another version of t5like.
     """
     path = workdir / "config.json"
-    saved = read_json(path)
+    return config_of(path, read_json(path))
+
+
+def config_of(path: Path, saved: Any) -> Any:
+    """Returns the config that was saved in a file.
+
+    Raises:
+      UserError: it is damaged or of another version of t5like; the message names the file.
+    """
     try:
         return configs.from_dict(saved)
     except UserError as error:
@@ -194,7 +202,7 @@ def load_description(workdir: Path) -> tuple[TransformerConfig, Vocabulary]:
     for name, kind in expected.items():
         if not isinstance(description.get(name), kind):
             raise UserError(f"{path} is damaged: {name} is missing or of the wrong type.")
-    model = configs.from_dict(description["model"])
+    model = config_of(path, description["model"])
     if not isinstance(model, TransformerConfig):
         raise UserError(f"{path} is damaged: its model is a {type(model).__name__}.")
     vocabulary = load_vocabulary(workdir / "vocabulary")

@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5like.checkpoint import Checkpoints, latest_checkpoint
+from t5like.checkpoint import Checkpoints, latest_checkpoint, newest_whole
 from t5like.errors import DivergenceError, UserError
 from t5like.keeping import Keeping
 from t5like.mesh import MeshShape
@@ -205,6 +206,25 @@ def test_a_state_that_is_not_finite_is_not_saved(number: float, state: TrainStat
             checkpoints.save(5, bad, {"cursor": {}})
         checkpoints.wait()
         assert checkpoints.all_steps == (4,)
+
+
+def test_the_manifest_is_of_the_metadata_however_late_they_come(
+    state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orbax writes them in a thread of its own."""
+    from orbax.checkpoint._src.metadata import checkpoint as metadata
+
+    update = metadata._MetadataStoreImpl.update
+
+    def late(*args: Any, **fields: Any) -> None:
+        if "custom_metadata" in fields:
+            time.sleep(1.5)
+        update(*args, **fields)
+
+    monkeypatch.setattr(metadata._MetadataStoreImpl, "update", late)
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as checkpoints:
+        checkpoints.save_params(3, state.params)
+    assert newest_whole(tmp_path) == (3, {})
 
 
 def test_an_unfinished_save_does_not_count_and_is_cleared_by_the_next_one(

@@ -1,8 +1,11 @@
 """From the command line to a config and from a config to JSON and back."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +34,7 @@ from t5like.objectives.causal_lm import CausalLM
 from t5like.objectives.masked_lm import MaskedLM
 from t5like.objectives.prefix_lm import PrefixLM
 from t5like.objectives.span_corruption import SpanCorruption
+from t5like.objectives.text_to_text import TextToText
 from t5like.objectives.ul2 import DENOISERS, UL2
 from t5like.optim.adamw import AdamW
 from t5like.optim.schedules import Constant, Linear
@@ -159,6 +163,24 @@ def test_any_objective_is_a_field_and_its_fields_are_replaced(objective: Any) ->
     assert changed.objective == dataclasses.replace(objective, joins_documents=False)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda length: SpanCorruption(inputs_length=length),
+        lambda length: UL2(inputs_length=length),
+        lambda length: PrefixLM(length=length),
+        lambda length: CausalLM(length=length),
+        lambda length: MaskedLM(length=length),
+        lambda length: BartDenoising(length=length),
+        lambda length: TextToText(inputs_length=8, targets_length=length),
+    ],
+)
+def test_rows_of_more_tokens_than_fit_anywhere_are_refused(make: Callable[[int], Any]) -> None:
+    for length in (2**20 + 1, 10**20, 10**400):
+        with pytest.raises(UserError, match="but can be at most 1,048,576 tokens"):
+            make(length)
+
+
 def test_nothing_given_changes_nothing() -> None:
     assert given_arguments() == CONFIG
 
@@ -265,11 +287,16 @@ BROKEN_FILES: dict[str, tuple[str | None, str]] = {
     "get_config fails": ("def get_config(): return {}['missing']", "does not run: KeyError: 'missing'"),
     "get_config takes arguments": ("def get_config(x): return x", "does not run: TypeError"),
     "another thing": ("def get_config(): return 3", "gives a int, but this command needs Pretrain."),
+    "async": ("async def get_config(): return 3", "gives a coroutine, but this command needs Pretrain."),
     "value out of range": (changed("batch_size=8", "batch_size=0"), "Pretrain.batch_size is 0"),
     "unknown field": (changed("batch_size=8", "batch_sise=8"), "unexpected keyword argument 'batch_sise'"),
     "list for tuple": (
         changed("mlp_dim=32", "mlp_dim=32, mlp_activations=['relu']"),
         "model.mlp_activations takes any number of: relu, gelu, gelu_exact, silu or linear, not ['relu'].",
+    ),
+    "a function for a flag": (
+        changed("mlp_dim=32", "mlp_dim=32, scans_layers=lambda: 3"),
+        "model.scans_layers takes True or False, not an object of class function.",
     ),
     "float for int": (changed("num_steps=8", "num_steps=8.0"), "num_steps takes a whole number, not 8.0."),
     "bool for int": (changed("num_steps=8", "num_steps=True"), "num_steps takes a whole number, not True."),
@@ -370,9 +397,78 @@ def test_a_config_comes_back_from_json(
     assert list(differences(to_dict(config), to_dict(again))) == []
 
 
+# Of every type that a field may be mistaken for.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def refused_or(make: Callable[[], Any]) -> Any:
+    """Returns what `make` does, None where it refuses in one sentence."""
+    try:
+        return make()
+    except UserError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    return None
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), value=ANYTHING)
+def test_a_saved_config_with_another_value_is_a_config_or_one_sentence(data: Any, value: Any) -> None:
+    saved = to_dict(CONFIG)
+    holders = [saved, *(inner for inner in saved.values() if isinstance(inner, dict))]
+    holder = data.draw(st.sampled_from(holders))
+    holder[data.draw(st.sampled_from([*holder, "more"]))] = value
+    again = refused_or(lambda: from_dict(json.loads(json.dumps(saved))))
+    if again is not None:
+        check_types(again)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    path=st.sampled_from(sorted(field_paths(CONFIG))),
+    values=st.lists(st.text(alphabet=st.characters(exclude_characters="\n"), max_size=9), max_size=2),
+)
+def test_whatever_is_given_for_a_field_is_taken_or_refused_in_one_sentence(
+    path: str, values: list[str]
+) -> None:
+    changed = refused_or(lambda: override(CONFIG, [f"--{path}", *values], command="x"))
+    if changed is not None:
+        check_types(changed)
+        assert all(name == path for name, _, _ in differences(to_dict(CONFIG), to_dict(changed)))
+
+
+@settings(deadline=None, max_examples=100)
+@given(words=st.lists(st.text(alphabet="-=.h x1éa\udcff", max_size=6), max_size=4))
+def test_whatever_words_are_given_are_taken_or_refused_in_one_sentence(words: list[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):  # of --help
+        assert refused_or(lambda: override(CONFIG, words, command="x")) in (None, CONFIG)
+
+
+def test_a_saved_config_that_is_nested_deeply_is_refused() -> None:
+    saved: list[Any] = []
+    for _ in range(10_000):
+        saved = [saved]
+    with pytest.raises(UserError, match="nested too deeply"):
+        from_dict(saved)
+
+
+def test_what_is_given_at_length_is_cut() -> None:
+    for arguments in (["--num_steps", "9" * 5000], [f"--{'a' * 5000}", "1"], ["b" * 5000]):
+        with pytest.raises(UserError) as raised:
+            override(CONFIG, arguments, command="x")
+        assert len(str(raised.value)) < 500
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        ["os.system"],
+        "t5like..x.y",
+        "t5like.a b.c",
         "os.system",
         "subprocess.Popen",
         "t5like.nosuch.Thing",
@@ -382,7 +478,7 @@ def test_a_config_comes_back_from_json(
         "",
     ],
 )
-def test_only_our_own_dataclasses_are_read_back(name: str) -> None:
+def test_only_our_own_dataclasses_are_read_back(name: Any) -> None:
     with pytest.raises(UserError, match="which t5like does not have"):
         from_dict({"__class__": name})
 

@@ -203,6 +203,50 @@ def test_configs_are_short() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_CONFIG_LINES, path.name
 
 
+# What reads objects by running what a file says. `in_processes` sends tasks to processes of its own, which is no file.
+RUNS_WHAT_IT_READS = {
+    *(
+        "pickle",
+        "_pickle",
+        "pickletools",
+        "marshal",
+        "shelve",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "torch",
+        "pandas",
+    ),
+}
+READS_TORCH_FILES = Path("weights/torch_files.py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_nothing_that_was_pickled_is_loaded(file: Path) -> None:
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    imported = {dotted.split(".")[0] for dotted in imports_of(PACKAGE / file)} & RUNS_WHAT_IT_READS
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    if file == READS_TORCH_FILES:
+        # A reader that looks up nothing but its own stand-ins, see tests/weights/test_torch_files.py.
+        assert imported == {"pickle", "pickletools"}
+        of_pickle = {n.attr for n in attributes if isinstance(n.value, ast.Name) and n.value.id == "pickle"}
+        assert of_pickle == {"Unpickler"}
+        readers = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and "pickle.Unpickler" in map(ast.unparse, node.bases)
+        ]
+        for reader in readers:
+            assert {"find_class", "persistent_load"} <= {getattr(part, "name", "") for part in reader.body}
+        assert len(readers) == 1
+        return
+    assert not imported
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        called = ast.unparse(call.func)
+        assert called not in ("np.load", "numpy.load", "eval", "exec", "__import__"), called
+        assert "allow_pickle" not in {keyword.arg for keyword in call.keywords}, called
+
+
 def run_python(code: str) -> str:
     """Returns what a fresh interpreter prints; it must end well."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -1,5 +1,6 @@
 """Whatever of a checkpoint's files changes, is cut, or goes away is noticed."""
 
+import hashlib
 import json
 import random
 import shutil
@@ -91,6 +92,39 @@ def test_what_was_written_before_there_were_manifests_is_taken_as_it_is(folder: 
     (folder / METADATA).write_text('{"custom_metadata": {}}')
     assert find_damage(folder) is None
     assert read_notes(folder) == {"format": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "a/../../outside", "/etc/passwd", "..", ".", "", "a\0b", "\ud800", "params/d/../d/a"],
+)
+def test_a_name_that_leads_elsewhere_is_damage_and_is_not_followed(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.parent / "outside").write_bytes(b"x")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    opened = []
+    monkeypatch.setattr("t5like.manifest._entry", lambda path, **_: opened.append(path))
+    assert find_damage(folder) == f"{MANIFEST} cannot be read"
+    assert not opened
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "[]", '{"files": [["a", {}]], "format": 2}', '{"files": 3, "format": 2}']
+)
+def test_a_manifest_that_is_none_is_damage(content: str, folder: Path) -> None:
+    (folder / MANIFEST).write_text(content)
+    assert find_damage(folder) == f"{MANIFEST} cannot be read"
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "[]", '{"custom_metadata": 3}', '{"custom_metadata": {"format": "2"}}']
+)
+def test_metadata_that_are_none_are_damage(content: str, folder: Path) -> None:
+    (folder / METADATA).write_text(content)
+    assert find_damage(folder) == f"{METADATA} cannot be read"
 
 
 def test_a_later_format_is_refused(folder: Path) -> None:

@@ -354,6 +354,12 @@ def test_one_mesh_axis_cannot_split_two_axes_of_an_array(rules, names):
         rules.spec(names)
 
 
+@pytest.mark.parametrize("axes", ["tensors", ("data", "x"), "", ("",)])
+def test_a_mesh_axis_that_there_is_not_is_refused(axes):
+    with pytest.raises(UserError, match=r"rules\.mlp is .*the axes of a mesh are slices, data, "):
+        AxisRules(mlp=axes)
+
+
 def test_constrain_checks_names_and_is_identity_without_a_mesh():
     x = jnp.ones((2, 3))
     assert AxisRules().constrain(x, "batch", "embed") is x

@@ -19,7 +19,7 @@ from t5like import workdir as workdirs
 from t5like.cli import dispatch
 from t5like.config import to_dict
 from t5like.data.audit import AUDIT_FILE
-from t5like.errors import UserError
+from t5like.errors import CheckpointError, UserError
 from t5like.show_batch import _run_lengths, _write, batch_sha256, rebuild_batch
 from t5like.whole_files import write_json
 
@@ -111,6 +111,22 @@ def test_a_run_that_may_not_be_written_to_is_read(
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # as one who is not root sees it
     batch, _ = rebuild_batch(config, 0, workdir)
     assert len(batch["example_ids"]) == config.batch_size
+
+
+def test_a_damaged_cursor_is_not_gone_on_from_and_damaged_arrays_do_not_matter(
+    audited: tuple[Any, Path], tmp_path: Path
+) -> None:
+    config, workdir = audited
+    shutil.copytree(workdir, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
+    (newest / "params" / "_METADATA").write_text("{}")
+    expected, _ = rebuild_batch(config, config.num_steps, workdir)
+    batch, _ = rebuild_batch(config, config.num_steps, tmp_path / "run")
+    assert batch_sha256(batch) == batch_sha256(expected)
+    saved = newest / "run" / "metadata"
+    saved.write_text(saved.read_text().replace("1", "2"))
+    with pytest.raises(CheckpointError, match="run/metadata"):
+        rebuild_batch(config, config.num_steps, tmp_path / "run")
 
 
 def test_other_data_or_another_config_are_refused(audited: tuple[Any, Path], tmp_path: Path) -> None:

@@ -225,7 +225,9 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
         assert read_seed_result(tmp_path / "result.json") == run
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"splits": {"a": 1}}', '{"splits": 7}', "nothing there"])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", '{"splits": {"a": 1}}', '{"splits": 7}', "[" * 100_000, "nothing there"]
+)
 def test_a_run_that_cannot_be_read_is_one_sentence(damage, tmp_path):
     path = tmp_path / "result.json"
     if damage != "nothing there":
@@ -233,6 +235,33 @@ def test_a_run_that_cannot_be_read_is_one_sentence(damage, tmp_path):
     with pytest.raises(UserError, match=r"result\.json cannot be read .*delete it") as raised:
         read_seed_result(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["x", None, True, [1], {}, float("nan")])
+@pytest.mark.parametrize(
+    "place", ["metrics", "baselines", "intervals", "invalid_rate", "seconds", "seed", "step", "is_majority"]
+)
+def test_a_run_whose_figures_are_none_is_one_sentence(place, value, tmp_path):
+    path = tmp_path / "result.json"
+    write_seed_result(path, COLA[0])
+    fields = json.loads(path.read_text("utf-8"))
+    scores = fields["splits"]["validation"]
+    match place:
+        case "metrics" | "baselines":
+            scores[place]["matthews_corrcoef"] = value
+        case "intervals":
+            scores[place]["matthews_corrcoef"] = [0.0, value]
+        case "invalid_rate":
+            scores[place] = value
+        case _:
+            fields[place] = value
+    path.write_text(json.dumps(fields), "utf-8")
+    rights = {"invalid_rate": (None, 10**30), "is_majority": (True,)}.get(place, (10**30,))
+    if any(value is right or (value == right and type(value) is int) for right in rights):
+        read_seed_result(path)
+        return
+    with pytest.raises(UserError, match=r"result\.json cannot be read .*delete it"):
+        read_seed_result(path)
 
 
 def test_scores_of_answers_come_with_intervals_and_the_baseline_of_the_majority():

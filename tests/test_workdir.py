@@ -171,6 +171,10 @@ def change_json(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def change_in_model(path: Path, **fields: Any) -> None:
+    change_json(path, model=json.loads(path.read_text())["model"] | fields)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no model.json": (lambda w: (w / "model.json").unlink(), "is no workdir of t5like: it has no model.json"),
     "half a model.json": (lambda w: (w / "model.json").write_text('{"model":'), "model.json is damaged"),
@@ -196,6 +200,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another class": (
         lambda w: change_json(w / "model.json", model=to_dict(Constant(peak=1.0))),
         "its model is a Constant",
+    ),
+    "a value of another type": (
+        lambda w: change_in_model(w / "model.json", dropout_rate="a tenth"),
+        "model.json cannot be used: A saved config does not fit this version of t5like: dropout_rate takes a number",
+    ),
+    "a value out of range": (
+        lambda w: change_in_model(w / "model.json", dropout_rate=2.0),
+        "model.json cannot be used: model.dropout_rate is 2.0",
     ),
     "no vocabulary": (lambda w: shutil.rmtree(w / "vocabulary"), "Cannot read the vocabulary"),
     "no SentencePiece model": (

@@ -81,7 +81,7 @@ def _opened_at(path: Path, step: int) -> IO[bytes]:
     except OSError as error:
         file.close()
         raise _unwritable(path, error) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         file.close()
         raise UserError(f"{path} is damaged after byte {end}; remove it, or cut it there.") from error
     return file

@@ -113,7 +113,8 @@ class ByteLevelBPEVocabulary(TokenizersVocabulary):
         try:
             model = tokenizers.models.BPE(self._pieces, self._merges)
         except Exception as error:  # the library raises no other kind
-            raise UserError(f"{origin} is damaged: its pieces and merges do not fit ({error}).") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"{origin} is damaged: its pieces and merges do not fit ({reason}).") from error
         tokenizer = tokenizers.Tokenizer(model)
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
             add_prefix_space=settings.adds_prefix_space

@@ -6,6 +6,7 @@ TensorFlow is never imported; see tfds_preparation.py.
 import contextlib
 import difflib
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,8 @@ def open_data_source(name: str, split: str, *, alternative: str) -> Records:
     place = f"TFDS data set {name} at {builder.data_path}"
     remedy = f"remove it and {_elsewhere(name, alternative)}"
     paths = [str(path) for path in builder.info.splits[split].filepaths]
+    if outside := [path for path in paths if os.path.relpath(path, builder.data_path).startswith(os.pardir)]:
+        raise UserError(f"{place} names {outside[0]}, which lies outside of it: {remedy}.")
     try:
         source = builder.as_data_source(split=split)
     except NotImplementedError as error:

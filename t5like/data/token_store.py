@@ -312,7 +312,7 @@ def _may_be_of(path: Path, source: Source, vocabulary: Vocabulary) -> bool:
         return description["num_blocks"] == source.num_blocks and description[
             "preprocessing"
         ] == _preprocessing(vocabulary)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True  # it is the key that decides
 
 

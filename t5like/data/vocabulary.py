@@ -284,7 +284,7 @@ def load_vocabulary(folder: Folder) -> Vocabulary:
     description = read_json(path)
     kind, settings = description.get("kind"), description.get("settings")
     if not isinstance(kind, str) or kind not in _kinds():
-        raise UserError(f"{path} is damaged: its kind is {kind!r}, none of {', '.join(_kinds())}.")
+        raise UserError(f"{path} is damaged: its kind is {kind!r:.60}, none of {', '.join(_kinds())}.")
     with _damage_named(f"{path} is damaged: its settings are none of a {kind} vocabulary"):
         vocabulary = _kinds()[kind].from_folder(path.parent, dict(settings or {}))
     if vocabulary.sha256 != description.get("sha256"):
@@ -410,7 +410,13 @@ def _kind_of_family(model_type: str) -> str:
 def _model_type(folder: PublicFolder) -> str:
     """Returns the family of a public folder, from its config.json or else from the files that only one kind has."""
     if folder.has("config.json"):
-        return str(read_json(folder.path / "config.json").get("model_type"))
+        given = read_json(folder.path / "config.json").get("model_type")
+        if given not in [*_KIND_OF_FAMILY]:  # a list, for what is given may be anything
+            raise UserError(
+                f"{folder.path / 'config.json'}: there is no vocabulary for models of the type {given!r:.60}; there is for "
+                f"{', '.join(_KIND_OF_FAMILY)}."
+            )
+        return str(given)
     if str(folder.config.get("tokenizer_class")) == _BYTE_TOKENIZER or folder.has("spiece.model"):
         return "t5"
     if folder.has("vocab.txt"):

@@ -183,7 +183,9 @@ class PublicFolder:
         if value is None:
             return default
         if type(value) is not kind:
-            raise UserError(f"{self.path / CONFIG_FILE} is damaged: {name} is {value!r}, no {kind.__name__}.")
+            raise UserError(
+                f"{self.path / CONFIG_FILE} is damaged: {name} is {value!r:.60}, no {kind.__name__}."
+            )
         return value
 
     def token(self, role: str, default: str | None) -> str | None:

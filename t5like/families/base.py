@@ -205,7 +205,9 @@ def activation(public: PublicConfig, key: str, family: str) -> Any:
     }
     given = public.get(key, "gelu")
     if given not in names:
-        raise UserError(f"This {family} model has the activation {given!r}; t5like knows {', '.join(names)}.")
+        raise UserError(
+            f"This {family} model has the activation {given!r:.60}; t5like knows {', '.join(names)}."
+        )
     return names[given]
 
 
@@ -223,7 +225,7 @@ def require(public: PublicConfig, family: str, **expected: Any) -> None:
     for key, value in expected.items():
         if public.get(key, value) != value:
             raise UserError(
-                f"This {family} model has {key} {public[key]!r} in its config.json; t5like knows {value!r} alone."
+                f"This {family} model has {key} {public[key]!r:.60} in its config.json; t5like knows {value!r} alone."
             )
 
 
@@ -235,8 +237,11 @@ def number(public: PublicConfig, key: str) -> int:
     """
     value = public.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"config.json must give {key} as a whole number above 0, but gives {value!r}.")
+        raise UserError(f"config.json must give {key} as a whole number above 0, but gives {value!r:.60}.")
     return value
+
+
+_MOST_LABELS = 1_000_000  # each of which has a name
 
 
 def num_labels(public: PublicConfig, head: Head) -> int:
@@ -246,7 +251,10 @@ def num_labels(public: PublicConfig, head: Head) -> int:
     given = public.get("num_labels")
     if given is None and isinstance(public.get("id2label"), Mapping):
         return len(public["id2label"])
-    return 2 if given is None else number(public, "num_labels")
+    count = 2 if given is None else number(public, "num_labels")
+    if count > _MOST_LABELS:
+        raise UserError(f"num_labels is {str(count)[:20]}, but can be at most {_MOST_LABELS:,}.")
+    return count
 
 
 def label_names(public: PublicConfig, head: Head) -> tuple[str, ...]:

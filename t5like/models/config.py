@@ -17,6 +17,9 @@ REMAT_NAMES = ("qkv", "attended", "attention_out", "mlp_wi", "mlp_out")
 """What a layer computes that can be kept for the backward pass: queries, keys and values; the attended values, and their
 projection onto the residual stream; what the MLP's input projections give, and what its output projection does."""
 
+# More is a slip: no array has a longer axis, and as many layers are longer traced than any run takes.
+_LARGEST_SIZE, _MOST_LAYERS = 2**31 - 1, 10_000
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -133,7 +136,9 @@ class TransformerConfig:
                 f"model.attention {self.attention} draws one dropout for all positions of a row; set "
                 "model.shares_dropout, or use model.attention at_once."
             )
-        if self.init_stddev is not None and not self.init_stddev > 0:
+        if not 0 < self.norm_epsilon < 1:
+            raise UserError(f"model.norm_epsilon is {self.norm_epsilon}, but must lie between 0 and 1.")
+        if self.init_stddev is not None and not 0 < self.init_stddev < 1e9:
             raise UserError(f"model.init_stddev is {self.init_stddev}, but must be above 0, or None.")
         for name in self.remat_names:
             if name not in REMAT_NAMES:
@@ -148,6 +153,11 @@ class TransformerConfig:
             )
 
     def _check_sizes(self) -> None:
+        for field in dataclasses.fields(self):
+            size = getattr(self, field.name)
+            most = _MOST_LAYERS if field.name.endswith("_layers") else _LARGEST_SIZE
+            if type(size) is int and size > most:
+                raise UserError(f"model.{field.name} is {str(size)[:20]}, but must be at most {most}.")
         for name in ("embed_dim", "num_heads", "head_dim", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} is {getattr(self, name)}, but must be at least 1.")

@@ -8,7 +8,7 @@ import numpy as np
 from t5like.batch import Features, encoder_decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.objectives.base import Stacks
+from t5like.objectives.base import Stacks, check_lengths
 from t5like.objectives.chunks import Chunks, cut, gather, sentence_ends
 from t5like.objectives.masking import count_chosen, mask_id
 from t5like.objectives.spans import random_compositions
@@ -49,6 +49,7 @@ class BartDenoising:
     joins_documents: bool = True
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if not 0.0 < self.noise_density <= 1.0:
             raise UserError(f"noise_density must be above 0 and at most 1, not {self.noise_density}.")
         if not 0.0 < self.mean_span_length <= _MAX_MEAN_SPAN_LENGTH:

@@ -1,14 +1,31 @@
 """What every objective is to the pipeline: a function from documents to rows of features."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from t5like.batch import Features
 from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
 
 Stacks = Literal["encoder_decoder", "encoder", "decoder"]
+
+LONGEST_ROW = 2**20
+"""Tokens; more is a slip, and would be searched for what fits into it for minutes."""
+
+
+def check_lengths(objective: Any) -> None:
+    """Returns if no length of the rows of an objective, a dataclass, is beyond `LONGEST_ROW`.
+
+    Raises:
+      UserError: one is.
+    """
+    for field in dataclasses.fields(objective):
+        value = getattr(objective, field.name)
+        if field.name.endswith("length") and isinstance(value, int) and value > LONGEST_ROW:
+            raise UserError(f"{field.name} is {str(value)[:20]}, but can be at most {LONGEST_ROW:,} tokens.")
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 from t5like.batch import Features, decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.objectives.base import Stacks
+from t5like.objectives.base import Stacks, check_lengths
 from t5like.objectives.chunks import cut, gather
 
 
@@ -35,6 +35,7 @@ class CausalLM:
     joins_documents: bool = True
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if self.length < 1:
             raise UserError(f"length must be at least 1 token, not {self.length}.")
 

@@ -8,7 +8,7 @@ import numpy as np
 from t5like.batch import Features, encoder_pair_rows, encoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.objectives.base import Stacks
+from t5like.objectives.base import Stacks, check_lengths
 from t5like.objectives.chunks import Chunks, cut, gather
 from t5like.objectives.masking import choose_tokens, choose_words, hide, mask_id
 from t5like.objectives.pairs import SecondText, make_pairs
@@ -55,6 +55,7 @@ class MaskedLM:
     joins_documents: bool = True
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if not 0.0 < self.noise_density <= 1.0:
             raise UserError(f"noise_density must be above 0 and at most 1, not {self.noise_density}.")
         if not (

@@ -9,6 +9,7 @@ import numpy as np
 from t5like.batch import Features, encoder_decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.objectives.base import check_lengths
 from t5like.objectives.causal_lm import CausalLM
 from t5like.objectives.chunks import cut, gather
 
@@ -37,6 +38,7 @@ class PrefixLM:
     joins_documents: bool = False
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if self.length < 2:
             raise UserError(f"length must be at least 2 tokens, not {self.length}.")
 

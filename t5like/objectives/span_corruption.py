@@ -9,7 +9,7 @@ import numpy as np
 from t5like.batch import Features, encoder_decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.objectives.base import Stacks
+from t5like.objectives.base import Stacks, check_lengths
 from t5like.objectives.chunks import cut, gather
 from t5like.objectives.spans import corrupt, count_noise, noise_masks
 
@@ -45,6 +45,7 @@ class SpanCorruption:
     joins_documents: bool = True
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if not 0.0 < self.noise_density < 1.0:
             raise UserError(f"noise_density must lie between 0 and 1, not {self.noise_density}.")
         if not self.mean_span_length >= 1.0:

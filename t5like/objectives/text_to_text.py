@@ -6,6 +6,7 @@ import numpy as np
 
 from t5like.batch import EXAMPLE_IDS, Features, SpecialTokens, encoder_decoder_row
 from t5like.errors import UserError
+from t5like.objectives.base import check_lengths
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class TextToText:
     targets_length: int
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         for name in ("inputs_length", "targets_length"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1 token, not {getattr(self, name)}.")

@@ -10,7 +10,7 @@ import numpy as np
 from t5like.batch import Features, encoder_decoder_rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.objectives.base import Stacks
+from t5like.objectives.base import Stacks, check_lengths
 from t5like.objectives.chunks import Chunks, gather
 from t5like.objectives.span_corruption import SpanCorruption
 from t5like.objectives.spans import NoiseCounts, corrupt, count_noise, noise_masks
@@ -98,6 +98,7 @@ class UL2:
     joins_documents: bool = True
 
     def __post_init__(self) -> None:
+        check_lengths(self)
         if not self.denoisers:
             raise UserError("denoisers is empty; give at least one.")
         self._check_room(0)

@@ -22,7 +22,7 @@ def require_positive(config: Any, *names: str) -> None:
       UserError: a field is not.
     """
     for name in names:
-        value = getattr(config, name)
+        value = _checked(config, name)
         if not (math.isfinite(value) and value > 0):
             raise UserError(f"{type(config).__name__}.{name} is {value}; give a finite number above 0.")
 
@@ -34,9 +34,17 @@ def require_at_least_zero(config: Any, *names: str) -> None:
       UserError: a field is not.
     """
     for name in names:
-        value = getattr(config, name)
+        value = _checked(config, name)
         if not (math.isfinite(value) and value >= 0):
             raise UserError(f"{type(config).__name__}.{name} is {value}; give a finite number, 0 or above.")
+
+
+def _checked(config: Any, name: str) -> float:
+    """Returns a field of `config`, if it is not a whole number that no array can hold."""
+    value = getattr(config, name)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{type(config).__name__}.{name} is {str(value)[:20]}...; give a number below 2**63.")
+    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def json_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {line}: no JSON ({error}): mend the line, or fetch the file again."
             ) from error

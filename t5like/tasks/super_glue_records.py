@@ -116,7 +116,7 @@ def _checked(layout: Layout, record: dict[str, Any], *, needs_label: bool) -> Re
     for name in layout.fields:
         kind, what = (int, "a number") if name.endswith("_index") else (str, "a text")
         if not isinstance(record[name], kind):
-            raise TypeError(f"{name} is {json.dumps(record[name])} and not {what}")
+            raise TypeError(f"{name} is {json.dumps(record[name]):.60} and not {what}")
     idx = record["idx"]
     idx = tuple(map(int, idx)) if isinstance(idx, tuple) else int(idx)  # AX-b's are texts
     label = None
@@ -129,7 +129,7 @@ def _class_of(label: Any, cells: tuple[Any, ...]) -> int:
     for number, cell in enumerate(cells):
         if cell == label and type(cell) is type(label):  # Python's True equals 1
             return number
-    raise ValueError(f"label {json.dumps(label)} is none of {', '.join(map(json.dumps, cells))}")
+    raise ValueError(f"label {json.dumps(label):.60} is none of {', '.join(map(json.dumps, cells))}")
 
 
 def _of_tfds(layout: Layout, split: str) -> Iterator[Record]:

@@ -84,6 +84,11 @@ def open_t5x(path: str | os.PathLike[str]) -> TensorSource:
     if not nodes:
         raise UserError(f"{folder} is a checkpoint without parameters.")
     stored = {"/".join(key): _stored(folder, key, node) for key, node in nodes.items()}
+    for name, array in stored.items():
+        if isinstance(array, _Zarr) and (".." in PurePosixPath(array.name).parts or "\0" in array.name):
+            raise UserError(
+                f"{folder} is damaged: it says that the array {name} is at {array.name!r}, outside of it."
+            )
     readers = _open_arrays(folder, driver, {n: a.name for n, a in stored.items() if isinstance(a, _Zarr)})
     return LazyTensors(folder, {n: readers[n] if isinstance(a, _Zarr) else a for n, a in stored.items()})
 

@@ -89,7 +89,9 @@ def test_a_restart_holds_a_line_at_a_time(tmp_path):
     assert [line["step"] for line in _lines(path)] == list(range(251))
 
 
-@pytest.mark.parametrize("damage", ["\0\0\0\n", '{"step": 1, "example_ids": [[3\n', "\n", "[1]\n"])
+@pytest.mark.parametrize(
+    "damage", ["[" * 100_000 + "\n", "\0\0\0\n", '{"step": 1, "example_ids": [[3\n', "\n", "[1]\n"]
+)
 def test_a_damaged_line_is_one_sentence_and_stays(damage, tmp_path):
     path = tmp_path / "audit.jsonl"
     path.write_text(content := _line(0) + damage + _line(2))

@@ -233,6 +233,12 @@ SMALL = {"embed_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
             "attention flash draws one dropout for all positions",
         ),
         ({"init_stddev": 0.0}, "model.init_stddev is 0.0"),
+        ({"init_stddev": 10**30}, "model.init_stddev is 1000"),
+        ({"norm_epsilon": -1.0}, "model.norm_epsilon is -1.0, but must lie between 0 and 1"),
+        ({"norm_epsilon": 10**30}, "model.norm_epsilon is 1000"),
+        ({"num_heads": 10**400}, "model.num_heads is 10000000000000000000, but must be at most 2147483647"),
+        ({"num_embeddings": 2**31}, "model.num_embeddings is 2147483648, but must be at most"),
+        ({"num_encoder_layers": 10**6}, "model.num_encoder_layers is 1000000, but must be at most 10000"),
     ],
 )
 def test_knobs_that_do_not_go_together_are_refused(knobs, message):

@@ -131,6 +131,8 @@ def test_traces_to_a_float32_scalar_equal_to_the_eager_one(schedule: Schedule) -
     [
         (lambda: Constant(peak=0.0), "Constant.peak is 0.0"),
         (lambda: Constant(peak=float("nan")), "Constant.peak is nan"),
+        (lambda: Constant(peak=10**400), r"Constant.peak is 1000\d*\.\.\.; give a number below"),
+        (lambda: InverseSquareRoot(warmup_steps=2**63), "InverseSquareRoot.warmup_steps is 9223"),
         (lambda: Cosine(peak=float("inf"), warmup_steps=1), "Cosine.peak is inf"),
         (lambda: InverseSquareRoot(peak=-1.0), "InverseSquareRoot.peak is -1.0"),
         (lambda: InverseSquareRoot(warmup_steps=0), "InverseSquareRoot.warmup_steps is 0"),

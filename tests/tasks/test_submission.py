@@ -442,6 +442,11 @@ def test_one_gap_is_one_problem_beside_the_count(zips, tmp_path):
         ),
         (lambda f: f.update({"glue/": b""}), ["glue/ is a folder: the zip"]),
         (
+            lambda f: f.update({"../CoLA.tsv": f.pop("CoLA.tsv")}),
+            ["../CoLA.tsv lies in a folder: the zip", "CoLA.tsv is missing"],
+        ),
+        (lambda f: f.update({"/etc/passwd": b""}), ["/etc/passwd lies in a folder: the zip"]),
+        (
             lambda f: f.update({"cola.tsv": f.pop("CoLA.tsv")}),
             ["cola.tsv is no file of GLUE: did you mean CoLA.tsv?", "CoLA.tsv is missing"],
         ),
@@ -458,7 +463,18 @@ def test_one_gap_is_one_problem_beside_the_count(zips, tmp_path):
             ["MNLI-m.tsv has 9,847 predictions where 9,796", "MNLI-mm.tsv has 9,796 predictions where 9,847"],
         ),
     ],
-    ids=["left out", "too many", "in a folder", "a folder", "case", "name", "suffix", "exchanged"],
+    ids=[
+        "left out",
+        "too many",
+        "in a folder",
+        "a folder",
+        "above",
+        "elsewhere",
+        "case",
+        "name",
+        "suffix",
+        "exchanged",
+    ],
 )
 def test_names_that_are_wrong_are_found(change, messages, zips, tmp_path):
     files = files_of(zips["glue"][0])

@@ -304,6 +304,7 @@ def test_a_broken_row_is_reported_with_its_line(tmp_path, name, row, message):
     ("text", "message"),
     [
         ('{"idx": 0,\n', "line 1: no JSON"),
+        ("[" * 100_000, "line 1: no JSON"),
         ("[1]\n", r"line 1: '\[1\]' is no JSON object"),
         ("", "holds no examples"),
         ("\ufeff \n", "holds no examples"),

@@ -300,6 +300,22 @@ def test_leaves_that_are_no_arrays_are_named(tmp_path, leaf, words):
     assert words in _error(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["../outside", "a/../../outside", "..", "a\0b"])
+def test_an_array_outside_of_the_checkpoint_is_not_read(tmp_path, place):
+    specification = _write_zarr(tmp_path, "outside", np.ones(2, np.float32))
+    assert specification["kvstore"]
+    folder = tmp_path / "checkpoint_5"
+    folder.mkdir()
+    tree = {"target": {"x": f"PLACEHOLDER://{place}"}}
+    (folder / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+    assert "it says that the array x is at" in _error(folder)
+    (folder / "checkpoint").unlink()
+    keys = [{"key": "target", "key_type": 2}, {"key": f"x/{place}", "key_type": 2}]
+    entry = {"key_metadata": keys, "value_metadata": {"value_type": "jax.Array"}}
+    (folder / "_METADATA").write_text(json.dumps({"tree_metadata": {"x": entry}}))
+    assert "outside of it" in _error(folder)
+
+
 def test_strings_in_orbax_and_other_dtypes_are_refused(tmp_path):
     folder = _write_orbax(tmp_path / "a", {"params": {"x": np.ones(2), "name": "t5"}})
     assert "at name, an object of type string, where an array belongs" in _error(folder)

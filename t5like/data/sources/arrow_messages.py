@@ -167,7 +167,10 @@ class ArrowFile:
             stream[len(head) :] = _read(content, batch.message.body, batch.message.end)
         buffer = pa.py_buffer(stream)
         options = pa.ipc.IpcReadOptions(included_fields=[column], use_threads=False)
-        rows = pa.ipc.open_stream(buffer, options=options).read_next_batch()
+        try:
+            rows = pa.ipc.open_stream(buffer, options=options).read_next_batch()
+        except StopIteration as error:
+            raise pa.ArrowInvalid("its metadata mark an end where a batch is") from error
         if len(rows) != batch.message.num_rows:
             raise pa.ArrowInvalid("its metadata have changed since it was opened")
         return rows.column(0), buffer.address + len(head)

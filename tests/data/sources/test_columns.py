@@ -125,6 +125,18 @@ def test_a_table_without_rows_holds_no_text(tmp_path, kind):
         open_source(_write(kind, tmp_path, table([])))
 
 
+def test_a_batch_whose_metadata_say_that_there_is_none_is_damage(tmp_path, monkeypatch):
+    class Ended:
+        def read_next_batch(self):
+            raise StopIteration
+
+    write_arrow(tmp_path / "a.arrow", ["one", "two"])
+    source = open_source(str(tmp_path / "a.arrow"))
+    monkeypatch.setattr("pyarrow.ipc.open_stream", lambda buffer, options: Ended())
+    with pytest.raises(DamagedDataError, match=r"a\.arrow.*its metadata mark an end where a batch is"):
+        list(source.read(0))
+
+
 def test_damaged_offsets_in_arrow_are_told_before_they_are_followed(tmp_path):
     texts = [f"the text of row {number}" for number in range(64)]
     path = tmp_path / "a.arrow"

@@ -99,6 +99,23 @@ def test_what_has_a_validation_split_is_held_out_by_it(folder, tmp_path):
     assert len(read_all(text.held_out[0])) == len(read_all(text.train[0])) == NUM_RECORDS
 
 
+@pytest.mark.parametrize(
+    "template", ["../../../stories/1.2.0/stories-train.array_record-00000-of-00001", "/{outside}"]
+)
+def test_files_outside_of_the_data_set_are_not_read(folder, tmp_path, template):
+    name = f"wide{len(template)}"
+    copy = tmp_path / name / "1.2.0"
+    shutil.copytree(folder / "stories/1.2.0", copy)
+    info = json.loads((copy / "dataset_info.json").read_text())
+    (split,) = info["splits"]
+    outside = folder / "stories/1.2.0/stories-train.array_record-00000-of-00001"
+    split["filepathTemplate"] = template.replace("{outside}", str(outside)[1:])
+    (copy / "dataset_info.json").write_text(json.dumps(info | {"name": name, "splits": [split]}))
+    tfds.core.add_data_dir(tmp_path)
+    with pytest.raises(UserError, match="which lies outside of it"):
+        open_source(f"tfds:{name}")
+
+
 def test_errors_name_the_data_set_and_the_record(folder):
     for arguments, words, kind in (
         ({"text_field": "body"}, "stories has no field 'body', only ", UserError),
