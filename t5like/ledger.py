@@ -26,7 +26,7 @@ from t5like.errors import UserError
 from t5like.phases import Entered, Phase, take_seconds, told_when_left
 
 LEDGER_FILE = "ledger.jsonl"
-LOST = "lost to restarts"
+REDONE, IDLE = "redone", "idle"  # what restarts cost, beside starting again
 
 Event = Literal["start", "phase", "end"]
 _ROW_SECONDS = 10.0  # at least one row in so many, as long as the run goes on
@@ -83,7 +83,8 @@ class Times:
     """Where the time of a run went.
 
     Attributes:
-      seconds: by phase, and under LOST what was done again or waited for because an attempt ended before the run did.
+      seconds: by phase; under REDONE what was done again because an attempt ended too early, and under IDLE the time
+        between attempts.
       num_attempts: of the run.
     """
 
@@ -144,8 +145,8 @@ def _is_number(value: object) -> bool:
 def add_up(rows: Sequence[Mapping[str, Any]]) -> Times:
     """Returns where the time of a run went.
 
-    What an attempt did after a step that a later one goes on from is lost, and so is the time between the last row of an
-    attempt and the beginning of the next.
+    What an attempt did after a step that a later one goes on from was done again. Between the last row of an attempt and
+    the beginning of the next nothing was done, or nothing that is known.
     """
     starts = [number for number, row in enumerate(rows) if row["event"] == "start"]
     attempts = [rows[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True)]
@@ -156,12 +157,12 @@ def add_up(rows: Sequence[Mapping[str, Any]]) -> Times:
         for row in attempt:
             is_lost = row["step"] > kept_up_to
             for phase, value in row["seconds"].items():
-                credit(LOST if is_lost else phase, value)
+                credit(REDONE if is_lost else phase, value)
         first = attempt[0]
         kept_up_to = min(kept_up_to, first["step"])
         if number > 0:
             began = first["time"] - sum(first["seconds"].values())
-            credit(LOST, max(0.0, began - attempts[number - 1][-1]["time"]))
+            credit(IDLE, max(0.0, began - attempts[number - 1][-1]["time"]))
     return Times(seconds, len(attempts))
 
 

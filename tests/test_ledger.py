@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from t5like import phases
 from t5like.errors import UserError
-from t5like.ledger import LEDGER_FILE, LOST, add_up, keep_ledger, note_end, read_ledger
+from t5like.ledger import IDLE, LEDGER_FILE, REDONE, add_up, keep_ledger, note_end, read_ledger
 from t5like.phases import Deadlines, enter, limited, take_seconds
 
 
@@ -38,7 +38,7 @@ def test_steps_that_were_done_again_and_idle_time_are_lost() -> None:
     ]  # the first was saved at 7, and killed at 23 s
     times = add_up(rows)
     assert times.num_attempts == 2
-    assert times.seconds == {"init": 6.0, "step": 2.0 * (7 + 5), LOST: 2.0 * 3 + 100.0}
+    assert times.seconds == {"init": 6.0, "step": 2.0 * (7 + 5), REDONE: 2.0 * 3, IDLE: 100.0}
     assert times.total_seconds == 123.0 + 3.0 + 10.0
     assert times.goodput_percent == pytest.approx(100 * 24 / 136)
 

@@ -146,7 +146,7 @@ def _chips(run: Run) -> Markup | None:
     for field, value in run.config.items():
         parts = value if isinstance(value, list) else [value]
         names = ", ".join(dict.fromkeys(filter(None, map(short_class, parts))))
-        if names:
+        if names and names.lower() != field:
             chips.append(element("li", element("span", field, class_="field"), f" {names}"))
     return element("ul", *chips, class_="chips") if chips else None
 

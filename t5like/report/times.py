@@ -1,6 +1,6 @@
 """Where the wall time of a run went, as a table with bars."""
 
-from t5like.ledger import LOST
+from t5like.ledger import IDLE, REDONE
 from t5like.report.format import format_duration
 from t5like.report.markup import Markup, element, join
 from t5like.report.workdir import Run
@@ -14,7 +14,8 @@ _NAMES = {
     "save": "saves, as far as the loop waits for them",
     "init": "starting",
     "finish": "scores and report",
-    LOST: "lost to restarts: done again, or nothing running",
+    REDONE: "done again after a restart",
+    IDLE: "between attempts",
 }
 
 
