@@ -41,7 +41,7 @@ PyTree = Any
 _NOISE_SECONDS = 0.5
 
 # Notes that are not there by then will not come.
-_NOTES_SECONDS = 30
+_NOTES_SECONDS = 600.0
 
 # How a write that the file system refuses shows in what Orbax raises, which has no class of its own.
 _REFUSED_WRITE = re.compile(
@@ -320,7 +320,7 @@ def _await_notes(folder: Path) -> None:
             if read_notes(folder)["format"] == FORMAT:
                 return
         time.sleep(0.01)
-    raise TimeoutError(f"Failed writing the metadata of {folder}")
+    raise TimeoutError(f"Failed writing the metadata of {folder} within {_NOTES_SECONDS:g} s")
 
 
 @contextlib.contextmanager
@@ -346,7 +346,7 @@ def _check_finite(step: int, found: Mapping[str, Fingerprint]) -> None:
         more = f" and {len(bad) - 1} more arrays" if len(bad) > 1 else ""
         raise DivergenceError(
             f"The state of step {step} holds numbers that are not finite, in {bad[0]}{more}; it is not saved, and the last "
-            "checkpoint is from before."
+            "checkpoint is from before. Lower the learning rate or optimizer.max_grad_norm, or warm up for longer."
         )
 
 

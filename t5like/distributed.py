@@ -83,6 +83,13 @@ def mark(*, is_under_way: bool = False) -> None:
         member.mark(is_under_way=is_under_way)
 
 
+def begin_again() -> None:
+    """Takes note that the run goes back to a checkpoint, where hosts may again be far apart."""
+    member = this_member()
+    if member is not None:
+        member.begin_again()
+
+
 def told_to_end(step: int) -> bool:
     """Returns whether the run ends here because a host was told to; at the same step on all, which all ask at each."""
     if jax.process_count() == 1:

@@ -84,7 +84,7 @@ def _run(run: Callable[[], int | None], when_it_fails: Callable[[BaseException],
         try:
             code = run()
             sys.stdout.flush()
-        except Exception as error:
+        except (Exception, PreemptedError) as error:
             if when_it_fails is not None:
                 when_it_fails(error)
             raise

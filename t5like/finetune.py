@@ -232,4 +232,4 @@ def digest_of(tasks: Sequence[Task], examples: Sequence[Sequence[Example]]) -> s
 if __name__ == "__main__":
     from t5like import finetune as this_module  # so that configs name t5like.finetune, not __main__
 
-    sys.exit(run_entry(this_module.main, spans_hosts=True))
+    sys.exit(run_entry(this_module.main, is_watched=True, spans_hosts=True))

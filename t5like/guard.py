@@ -31,7 +31,8 @@ class Guard:
     """What becomes of an update whose gradients are not finite, or a spike."""
 
     when_bad: Literal["end", "skip", "rewind"] = "end"
-    """end: the run ends with exit code 6. skip: the update is not made. rewind: the run goes back to its last checkpoint,
+    """end: the run ends with exit code 6. skip: the update is not made, and the optimizer, its schedule included, is from
+    then on one update behind the step. rewind: the run goes back to its last checkpoint,
     or its start, and goes on from there without that batch. What is left out is in left_out.jsonl."""
     spike_factor: float | None = None
     """A spike is where the norm of the gradients is so many times the median of the log's last 20 rows; None: nowhere."""
@@ -115,14 +116,19 @@ class LeavingOut:
         """The places of the batches that are not given."""
         return [row.batch for row in self.rows if row.how == "rewound"]
 
-    def leave_out(self, step: int, why: str, example_ids: np.ndarray) -> None:
+    def leave_out(self, step: int, why: str, example_ids: np.ndarray, *, can_be_skipped: bool) -> None:
         """Leaves a bad update out, as the guard says; all hosts call it at the same step.
 
+        Args:
+          can_be_skipped: whether the step itself has seen that it is bad, by its gradients, if it was to skip such.
+
         Raises:
-          DivergenceError: it says that the run ends, or enough is left out.
+          DivergenceError: it says that the run ends, or enough is left out, or the update was made.
           Rewind: it says that the run goes back.
         """
         ends = f"The update of step {step} is bad: {why}. No state is saved after it, and the last checkpoint is from before."
+        if self._guard.when_bad == "skip" and not can_be_skipped:
+            raise DivergenceError(f"{ends} {_REMEDY}.")
         if self._guard.when_bad == "end":
             raise DivergenceError(f"{ends} {_REMEDY}, or let --guard.when_bad rewind leave its batch out.")
         if len(self.rows) >= self._guard.max_left_out:

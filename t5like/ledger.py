@@ -14,6 +14,7 @@ no "end", and what it did in the last seconds is in no row.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -148,8 +149,8 @@ def add_up(rows: Sequence[Mapping[str, Any]]) -> Times:
     What an attempt did after a step that a later one goes on from was done again. Between the last row of an attempt and
     the beginning of the next nothing was done, or nothing that is known.
     """
-    starts = [number for number, row in enumerate(rows) if row["event"] == "start"]
-    attempts = [rows[begin:end] for begin, end in zip(starts, [*starts[1:], None], strict=True)]
+    starts = [number for number, row in enumerate(rows) if row["event"] == "start" or number == 0]
+    attempts = [rows[begin:end] for begin, end in itertools.pairwise([*starts, len(rows)])]
     seconds: dict[str, float] = {}
     credit = functools.partial(_credit, seconds)
     kept_up_to = math.inf

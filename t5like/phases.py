@@ -88,6 +88,12 @@ def enter(phase: Phase, step: int = 0) -> None:
     _clock.enter(phase, step)
 
 
+def go_on() -> None:
+    """Takes note that the phase has come further, so that its deadline begins anew."""
+    entered = _clock.current
+    _clock.current = entered._replace(number=entered.number + 1)
+
+
 def current() -> Entered:
     """Returns the phase this process is in; any thread may ask."""
     return _clock.current
@@ -110,6 +116,12 @@ def limited(deadlines: Deadlines) -> Iterator[None]:
     finally:
         _clock.deadlines = None
         enter("init")
+
+
+def end() -> None:
+    """Takes note that all is done, and that only the process is still to end, which may hang too."""
+    _clock.deadlines = Deadlines()
+    enter("finish", _clock.current.step)
 
 
 @contextlib.contextmanager

@@ -90,7 +90,8 @@ def listening() -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Who was told to end does so, and a second signal, as comes where a group of processes is told, changes nothing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if listener.told_at is None else signal.SIG_IGN)
         signal.set_wakeup_fd(woken)
         os.close(write_end)
         thread.join()

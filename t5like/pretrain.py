@@ -304,4 +304,4 @@ def resolve_model(model: TransformerConfig, vocabulary: Vocabulary, init: Init |
 if __name__ == "__main__":
     from t5like import pretrain as this_module  # so that configs name t5like.pretrain, not __main__
 
-    sys.exit(run_entry(this_module.main, spans_hosts=True))
+    sys.exit(run_entry(this_module.main, is_watched=True, spans_hosts=True))

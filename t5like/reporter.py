@@ -12,6 +12,7 @@ from t5like.guard import LeavingOut
 from t5like.metrics_log import MetricsLog
 from t5like.progress import Progress
 
+_LARGEST = float(np.finfo(np.float32).max)
 _NORMS = ("gradient_norm", "update_norm")
 _TOKENS = ("encoder_tokens", "decoder_tokens")  # a model of one stack has but one of them
 
@@ -44,6 +45,7 @@ class Reporter:
         self._log_every_steps, self._num_steps = log_every_steps, num_steps
         self._updates: list[Update] = []  # whose row is to come
         self._unchecked: list[Update] = []  # whose row is written
+        self._judged = 0  # the step up to which updates have been judged
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -96,11 +98,14 @@ class Reporter:
         Raises:
           DivergenceError, Rewind: an update was bad.
         """
-        updates = [*self._unchecked, *self._updates]
+        updates = [update for update in (*self._unchecked, *self._updates) if update.step > self._judged]
         norms = jax.device_get([[update.metrics[name] for name in _NORMS] for update in updates])
         for update, of_update in zip(updates, norms, strict=True):
-            why = self.judge.why_bad(update.step, *map(float, of_update))
+            gradient_norm, update_norm = map(float, of_update)
+            why = self.judge.why_bad(update.step, gradient_norm, update_norm)
             if why is not None:
-                self._left_out.leave_out(update.step, why, update.example_ids)
+                was_held_back = not gradient_norm <= min(self.judge.limit(update.step), _LARGEST)
+                self._left_out.leave_out(update.step, why, update.example_ids, can_be_skipped=was_held_back)
                 self._progress.note(f"step {update.step} is left out: {why}")
+            self._judged = update.step
         self._unchecked = []

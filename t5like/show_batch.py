@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import hashlib
 import io
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from t5like.data.example_ids import parse_id
 from t5like.data.vocabulary import Vocabulary
 from t5like.entry import run_entry
 from t5like.errors import UserError
+from t5like.left_out import PassingOver, read_left_out
 from t5like.pretrain import Pretrain, choose_vocabulary, read_text, training_batches
 from t5like.trained_model import load_model
 from t5like.whole_files import whole_file
@@ -83,6 +83,7 @@ def rebuild_batch(config: Pretrain, step: int, workdir: Path | None) -> tuple[Fe
     """
     text = read_text(config)
     cursor, first = None, 0
+    left_out = [] if workdir is None else read_left_out(workdir)
     if workdir is None:
         init = load_model(config.init) if config.init else None
         vocabulary = choose_vocabulary(config, text, init)
@@ -103,7 +104,11 @@ def rebuild_batch(config: Pretrain, step: int, workdir: Path | None) -> tuple[Fe
     with contextlib.closing(training_batches(config, text, vocabulary)) as batches:
         if cursor is not None:
             batches.set_state(cursor)
-        return next(itertools.islice(batches, step - first, None)), vocabulary
+        rewound = [row.batch for row in left_out if row.how == "rewound"]
+        given = PassingOver(batches, rewound, step=first)
+        for _ in range(step - first):
+            next(given)
+        return next(given), vocabulary
 
 
 def read_run(checkpoints: Checkpoints, workdir: Path, step: int) -> dict[str, Any]:

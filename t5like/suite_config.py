@@ -6,6 +6,7 @@ from pathlib import Path
 from t5like.errors import UserError
 from t5like.mesh import MeshShape
 from t5like.optim.base import require_positive
+from t5like.phases import Deadlines
 from t5like.sharding import AxisRules
 from t5like.task_forms import Answering
 
@@ -51,6 +52,7 @@ class Benchmark:
     dropout_rate: float = 0.1
     answers: Answering = "written"
     """Whether an encoder-decoder writes its answers or ranks the labels."""
+    deadlines: Deadlines = Deadlines()
     mesh: MeshShape = MeshShape()
     rules: AxisRules = AxisRules()
 

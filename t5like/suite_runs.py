@@ -25,7 +25,7 @@ from t5like.optim.adafactor import Adafactor
 from t5like.optim.adamw import AdamW
 from t5like.optim.base import Optimizer
 from t5like.optim.schedules import Constant, Linear
-from t5like.phases import limited
+from t5like.phases import limited, take_seconds
 from t5like.placement import place
 from t5like.suite_config import COMMAND, Benchmark
 from t5like.suite_plan import Training
@@ -65,6 +65,7 @@ def results_of(config: Benchmark, training: Training, init: str) -> list[SeedRes
         return [_result_in(path, name, training.seed) for name, path in paths.items()]
     started = time.time()
     run = settings(config, training, init)
+    take_seconds()  # so that those since the run before are not this one's
     with limited(run.deadlines):
         finetune(run, training.folder)
     steps = {task.task: best_step(training, task) for task in training.answered}
@@ -149,6 +150,7 @@ def settings(config: Benchmark, training: Training, init: str) -> Finetune:
         eval_every_steps=steps_per_epoch,
         checkpoint_every_steps=steps_per_epoch,
         num_checkpoints_kept=-(-num_steps // steps_per_epoch),
+        deadlines=config.deadlines,
         mesh=config.mesh,
         rules=config.rules,
     )

@@ -44,7 +44,7 @@ def train_step(
     the mean loss of what another head predicts.
 
     Args:
-      limit: largest norm of the gradients with which the update is made; where it is larger, or the update not finite,
+      limit: largest norm of the gradients with which the update is made; where it is larger, or not finite,
         parameters and optimizer stay as they are, and the step counts nevertheless. None: it is made in any case.
       in_compute_dtype: gives what of the parameters the losses are computed with, once for all microbatches. The
         parameters themselves are the float32 master copy, in which small updates add up.
@@ -69,7 +69,8 @@ def train_step(
         **real_tokens(batch),
     }
     if limit is not None:
-        is_good = jnp.isfinite(metrics["update_norm"]) & (metrics["gradient_norm"] <= limit)
+        # By the gradients alone, which are known before anything is replaced.
+        is_good = jnp.isfinite(metrics["gradient_norm"]) & (metrics["gradient_norm"] <= limit)
         params, optimizer_state = jax.tree.map(
             lambda new, old: jnp.where(is_good, new, old),
             (params, optimizer_state),

@@ -24,12 +24,12 @@ from t5like.data.audit import AUDIT_FILE, Audited
 from t5like.data.lanes import ONLY_HOST, HostShare
 from t5like.data.pipeline import print_note
 from t5like.data.vocabulary import Vocabulary
-from t5like.distributed import agree, is_first_host
+from t5like.distributed import agree, begin_again, is_first_host
 from t5like.errors import UserError
 from t5like.flops import FlopMeter
 from t5like.guard import Guard, LeavingOut, Rewind
 from t5like.keeping import Keeping
-from t5like.left_out import PassingOver
+from t5like.left_out import LeftOut, PassingOver
 from t5like.loop import Evaluator, StepFunction, fit
 from t5like.losses import LossSums
 from t5like.mesh import MeshShape
@@ -38,8 +38,9 @@ from t5like.models.layers import cast_kernels
 from t5like.models.transformer import Transformer
 from t5like.objectives.base import Objective, Stacks
 from t5like.optim.base import Optimizer, require_at_least_zero, require_positive
-from t5like.phases import Deadlines
+from t5like.phases import Deadlines, enter
 from t5like.placement import Placement, abstract_state, initial_state, place
+from t5like.preemption import under_way
 from t5like.reporter import Reporter
 from t5like.sharding import AxisRules, put_batch
 from t5like.train_step import TrainState, train_step
@@ -258,8 +259,7 @@ def train(
         trained, rewound = None, None
         while trained is None:
             if rewound is not None:
-                print_note(f"going back, to leave out the batch of step {rewound.step}: {rewound.why}")
-                resume_step = shared_workdir.find_resume_step(workdir, config)
+                resume_step = go_back(rewound, config, workdir)
                 if resume_step is None:
                     batches.set_state(beginning)
             try:
@@ -283,6 +283,16 @@ def train(
     if is_first_host():
         write_json(workdir / "run.json", environment(placement, started))
     return trained
+
+
+def go_back(rewound: LeftOut, config: TrainingConfig, workdir: Path) -> int | None:
+    """Returns the step that a run goes back to, as if it had been given anew."""
+    enter("init")
+    under_way(False)
+    begin_again()
+    if is_first_host():
+        print_note(f"going back, to leave out the batch of step {rewound.step}: {rewound.why}")
+    return shared_workdir.find_resume_step(workdir, config)
 
 
 def attempt(

@@ -31,6 +31,7 @@ from t5like.left_out import (
     write_left_out,
 )
 from t5like.losses import LossSums
+from t5like.show_batch import rebuild_batch
 from t5like.train_step import TrainState, train_step
 from tests.test_resume import Stopped, assert_ends_alike, rows_of, state_of
 
@@ -116,6 +117,9 @@ def test_a_run_that_went_back_is_one_that_never_had_the_batch(
         learned = [json.loads(line) for line in (workdir / AUDIT_FILE).read_text().splitlines()]
         assert [line["step"] for line in learned] == list(range(config.num_steps))
         assert not {example for line in learned for (example,) in line["example_ids"]} & set(bad_ids)
+        for step in (BAD - 1, BAD):  # as `t5like batch` makes them again
+            batch, _ = rebuild_batch(config, step, workdir)
+            assert batch["example_ids"].tolist() == [i for (i,) in learned[step]["example_ids"]]
     assert add_up(read_ledger(tmp_path / "run" / LEDGER_FILE)).num_attempts == 2
     # Stopped after it went back, or before; then the same command is given again.
     run(config, tmp_path / "stopped", what, bad_ids, stop_at=BAD + 4 if what == "spike" else BAD)
@@ -158,12 +162,15 @@ def test_an_update_that_is_skipped_changes_nothing_and_is_skipped_again(
     (row,) = read_left_out(tmp_path / "run")
     assert (row.step, row.batch, row.how) == (BAD + 1, BAD, "skipped")
     # Going on from before it says so once more, and once in the file.
-    run(config, tmp_path / "run", what, bad_ids)
+    # That of step 11 is looked at for its checkpoint, and with the row of step 12.
+    config = dataclasses.replace(config, checkpoint_every_steps=BAD + 1, log_every_steps=4)
     run(config, tmp_path / "before", what, bad_ids)
+    run(dataclasses.replace(config, log_every_steps=1), tmp_path / "run", what, bad_ids)
     assert (tmp_path / "run" / LEFT_OUT_FILE).read_bytes() == (
         tmp_path / "before" / LEFT_OUT_FILE
     ).read_bytes()
-    assert_ends_alike(config, tmp_path / "run", tmp_path / "before")
+    ends = (jax.tree.leaves(state_of(config, tmp_path / name)) for name in ("run", "before"))
+    assert all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))
     losses = [row["loss"] for row in rows_of(tmp_path / "run") if row["split"] == "train"]
     assert math.isfinite(losses[-1])
 
@@ -207,6 +214,7 @@ def test_a_step_with_a_limit_that_is_kept_is_a_step_without() -> None:
             loss_function=loss,
             optimizer=optimizer,
             learning_rate=lambda _: jnp.float32(0.1),
+            loss_normalizing_factor=1.0,
         )
     )
     plain, metrics = step(state, batch)
@@ -215,10 +223,13 @@ def test_a_step_with_a_limit_that_is_kept_is_a_step_without() -> None:
         kept, _ = step(state, batch, np.float32(limit))
         for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(plain), strict=True):
             assert np.array_equal(a, b)
-    left, _ = step(state, batch, np.float32(norm * 0.999))
-    assert int(left.step) == 1
-    for a, b in zip(jax.tree.leaves(left[1:]), jax.tree.leaves(state[1:]), strict=True):
-        assert np.array_equal(a, b)
+    # Too large, or so large that its square is not finite, though the update that Adam would make is.
+    huge = {**batch, "decoder_loss_weights": jnp.full(4, 1e25)}
+    for bad, limit in ((batch, norm * 0.999), (huge, math.inf)):
+        left, _ = step(state, bad, np.float32(limit))
+        assert int(left.step) == 1
+        for a, b in zip(jax.tree.leaves(left[1:]), jax.tree.leaves(state[1:]), strict=True):
+            assert np.array_equal(a, b)
 
 
 def test_a_spike_is_told_from_rows_that_any_attempt_has() -> None:

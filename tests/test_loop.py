@@ -2,6 +2,7 @@
 
 import io
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from t5like import loop
 from t5like.errors import DivergenceError, PreemptedError
 from t5like.flops import FlopMeter
+from t5like.guard import Guard, LeavingOut
 from t5like.loop import Evaluator, fit
 from t5like.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from t5like.models.config import TransformerConfig
@@ -34,6 +36,14 @@ MODEL = TransformerConfig(
     num_decoder_layers=1,
     num_embeddings=1,
 )
+
+
+@pytest.fixture(autouse=True)
+def sigterm() -> Iterator[None]:
+    """Leaves the signal as it was."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 class Recorder:
@@ -66,7 +76,10 @@ class Recorder:
         assert "example_ids" not in batch
         return {"x": jnp.asarray(batch["x"])}
 
-    def step(self, state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(
+        self, state: TrainState, batch: dict[str, jax.Array], limit: float
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        assert limit == np.inf, "nothing is a spike"
         assert int(batch["x"][0]) == int(state.step), "step n takes batch n"
         self.events.append(("dispatch", int(state.step)))
         self.perhaps_be_told("dispatch", int(state.step))
@@ -124,7 +137,7 @@ def run(
     recorder = recorder or Recorder(start)
     state = TrainState(jnp.int32(start), jnp.int32(start), None)
     progress = Progress(num_steps, description="test", console=Console(file=io.StringIO()))
-    meter = FlopMeter(MODEL, None, 1)
+    meter, left_out = FlopMeter(MODEL, None, 1), LeavingOut(Guard(), workdir, step=start)
     with NotingLog(workdir, recorder, start or None) as metrics_log, progress:
         final = fit(
             state,
@@ -137,7 +150,7 @@ def run(
             checkpoints=recorder,  # type: ignore[arg-type]
             checkpoint_every_steps=checkpoint,
             run={"who": "me"},
-            reporter=Reporter(metrics_log, progress, meter, log, num_steps),
+            reporter=Reporter(metrics_log, progress, meter, log, num_steps, left_out),
         )
     assert int(final.step) == num_steps
     assert recorder.waited
@@ -194,7 +207,7 @@ def test_no_state_that_an_update_which_is_not_finite_has_made_is_saved(
 ) -> None:
     """Nor any after it, though their own updates be finite again."""
     recorder = Recorder(not_finite=not_finite)
-    with pytest.raises(DivergenceError, match=f"of step {not_finite[0]} hold") as raised:
+    with pytest.raises(DivergenceError, match=f"The update of step {not_finite[0]} is bad") as raised:
         run(tmp_path, num_steps=9, log=log, checkpoint=2, recorder=recorder)
     assert raised.value.exit_code == 6
     assert of_kind(recorder, "checkpoint") == saved
@@ -237,7 +250,7 @@ def test_a_run_that_is_told_to_end_saves_what_it_has(
         assert cursor == {"who": "me", "cursor": {"next": step}}
     # What was not evaluated for it is evaluated when the run goes on.
     assert (told_in in recorder.events) == (told_in[0] == "dispatch")
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "who ends need not be told again"
 
 
 def test_a_run_that_has_gone_on_from_its_last_step_has_nothing_to_save(tmp_path: Path) -> None:
@@ -323,9 +336,9 @@ def test_no_more_than_one_step_is_ahead(tmp_path: Path, monkeypatch: pytest.Monk
     def block(metrics: dict[str, jax.Array]) -> None:
         waited.append(("wait", int(metrics["loss"])))  # for the update that this step is
 
-    def dispatch(recorder: Recorder, state: TrainState, batch: Any) -> Any:
+    def dispatch(recorder: Recorder, state: TrainState, batch: Any, limit: float) -> Any:
         waited.append(("dispatch", int(state.step)))
-        return original(recorder, state, batch)
+        return original(recorder, state, batch, limit)
 
     original = Recorder.step
     monkeypatch.setattr(loop.jax, "block_until_ready", block)

@@ -20,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from t5like.data.sources.base import Source
 from t5like.errors import UserError
+from t5like.phases import go_on
 from t5like.whole_files import whole_file
 
 # A file that was changed so lately may change once more without its times telling.
@@ -30,6 +31,7 @@ _REMOTE_TAGS = ("md5Hash", "content_md5", "ETag", "etag")
 
 _NUM_THREADS = 8
 _TOLD_BYTES = 2**30
+_SAVE_SECONDS = 60.0
 
 
 FileStates = dict[str, list[Any]]
@@ -67,7 +69,13 @@ class FileDigests:
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             local = dict(zip(paths, pool.map(_local_path, paths), strict=True))
             self._tell(sorted({path for path in local.values() if path is not None}))
-            digests = dict(zip(paths, pool.map(self._digest, paths, local.values()), strict=True))
+            digests, saved_at = {}, time.monotonic()
+            for path, digest in zip(paths, pool.map(self._digest, paths, local.values()), strict=True):
+                digests[path] = digest
+                go_on()
+                if time.monotonic() - saved_at > _SAVE_SECONDS:  # who is stopped need not read it all again
+                    self._save()
+                    saved_at = time.monotonic()
         self._save()
         return source.digest(digests.__getitem__)
 

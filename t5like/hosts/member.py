@@ -68,6 +68,10 @@ class Member:
         self._is_under_way = self._is_under_way or is_under_way
         self._watched.note(mark=self._mark, is_under_way=self._is_under_way)
 
+    def begin_again(self) -> None:
+        """Takes back that the run is under way: hosts read and place arrays once more, at their own pace."""
+        self._is_under_way = False
+
     def run(self, main: Callable[[], int]) -> int:
         """Returns the exit code of `main`, or ends the process, as `Watched.run`."""
         return self._watched.run(main)

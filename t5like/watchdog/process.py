@@ -1,5 +1,6 @@
 """The side of the watcher: the process that trains, what it says of itself, and how long it has been at it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from t5like.phases import Deadlines, Entered
 from t5like.watchdog.watched import SHOW_STACKS, WATCHED
 
 _SHOWING_SECONDS = 1.0
+_ENDING_SECONDS = 10.0
 
 _TOO_LONG = {
-    "init": "it has not started",
+    "init": "it has not started (--deadlines.init_seconds says how long that may take)",
     "wait": "no batch has come for step {next}",
     "compile": "the first step has not been compiled",
     "step": "step {next} has not ended",
@@ -57,7 +59,10 @@ class TrainingProcess:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(
+            subprocess.TimeoutExpired
+        ):  # in a call to a disk that does not answer it does not end
+            self._process.wait(_ENDING_SECONDS)
         os.close(self._pipe)
 
     def fileno(self) -> int:
@@ -112,16 +117,18 @@ class TrainingProcess:
 
     def show_stacks(self) -> None:
         """Has this process and those that it started print the stacks of all their threads; returns when they have."""
-        for pid in _family(self._process.pid):
-            if _catches(pid, SHOW_STACKS):
-                print(
-                    f"the threads of process {pid}, whose state is {_state(pid) or 'not known'}:",
-                    file=sys.stderr,
-                )
-                sys.stderr.flush()
-                os.kill(pid, signal.SIGCONT)  # one that is stopped shows nothing
-                os.kill(pid, SHOW_STACKS)
-                time.sleep(_SHOWING_SECONDS)
+        for pid in _family(self._process.pid) if self._process.poll() is None else ():
+            with contextlib.suppress(ProcessLookupError):
+                self._show_stacks_of(pid)
+
+    def _show_stacks_of(self, pid: int) -> None:
+        if not _catches(pid, SHOW_STACKS):
+            return
+        state = _state(pid) or "not known"
+        print(f"the threads of process {pid}, whose state is {state}:", file=sys.stderr, flush=True)
+        os.kill(pid, signal.SIGCONT)  # one that is stopped shows nothing
+        os.kill(pid, SHOW_STACKS)
+        time.sleep(_SHOWING_SECONDS)
 
 
 def _family(pid: int) -> list[int]:

@@ -58,6 +58,7 @@ class Watched:
         except Exception:
             traceback.print_exc()
             code = 1
+        phases.end()
         if code:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,6 +1,7 @@
 """Kills a training run at random moments and gives the same command again: it ends as one that was never killed.
 
-    python tests/reliability/kill_anywhere.py [--num_kills 100] [--in_saves 30] [--num_hosts 1] [--num_steps 400] [--seed 0]
+    python tests/reliability/kill_anywhere.py [--num_kills 100] [--in_saves 30] [--num_hosts 1] [--num_steps 400]
+        [--max_wait_seconds 25] [--seed 0]
 
 SIGKILL comes at a moment drawn anew each time: so many seconds after the command was given, or so many milliseconds after
 a save began, which is seen by its unnamed folder, until `--in_saves` have met one. With --num_hosts 2 every host is two
@@ -48,10 +49,12 @@ def is_saving(checkpoints: pathlib.Path) -> bool:
         return False
 
 
-def kill(hosts: Cluster, checkpoints: pathlib.Path, rng: random.Random, *, in_save: bool) -> bool | None:
+def kill(
+    hosts: Cluster, checkpoints: pathlib.Path, rng: random.Random, max_wait_seconds: float, *, in_save: bool
+) -> bool | None:
     """Kills processes of a host at a random moment; returns whether that was in a save, None if the run ended first."""
     began = time.monotonic()
-    wait = rng.uniform(2.0, 25.0)
+    wait = rng.uniform(2.0, max_wait_seconds)
     while time.monotonic() - began < wait or (in_save and not is_saving(checkpoints)):
         if any(process.poll() is not None for process in hosts.processes.values()):
             return None
@@ -85,6 +88,7 @@ def main() -> None:
     parser.add_argument("--in_saves", type=int, default=30)
     parser.add_argument("--num_hosts", type=int, choices=(1, 2), default=1)
     parser.add_argument("--num_steps", type=int, default=400)
+    parser.add_argument("--max_wait_seconds", type=float, default=25.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -114,7 +118,9 @@ def main() -> None:
                     break
                 with begin(workdir.name) as hosts:
                     wants_save = in_saves < options.in_saves
-                    met = kill(hosts, workdir / "checkpoints", rng, in_save=wants_save)
+                    met = kill(
+                        hosts, workdir / "checkpoints", rng, options.max_wait_seconds, in_save=wants_save
+                    )
                     if met is None:
                         assert set(hosts.codes()) == {0}, hosts.errors()
                         break
