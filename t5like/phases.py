@@ -39,8 +39,12 @@ class Deadlines:
 
     def of(self, phase: Phase) -> float:
         """Returns how many seconds a phase may last."""
-        name = {"wait": "step", "finish": "evaluate"}.get(phase, phase)
-        return float(getattr(self, f"{name}_seconds"))
+        return float(getattr(self, deadline_name(phase)))
+
+
+def deadline_name(phase: Phase) -> str:
+    """Returns which field of `Deadlines` says how long a phase may last."""
+    return {"wait": "step", "finish": "evaluate"}.get(phase, phase) + "_seconds"
 
 
 class Entered(NamedTuple):

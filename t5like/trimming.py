@@ -47,8 +47,10 @@ def packed(batch: Features, *, pad_id: int) -> Features:
         width *= 2
     batch = _cut(batch, min(width, length))
     if "decoder_input_tokens" in batch:
+        has_ids = EXAMPLE_IDS in batch
         batch = pack({EXAMPLE_IDS: np.zeros(num_examples, np.int64), **batch}, pad_id=pad_id)
-        del batch[EXAMPLE_IDS]
+        if not has_ids:
+            del batch[EXAMPLE_IDS]
     else:
         batch = pack_encoder(batch, pad_id=pad_id)
     num_rows = min(_few_values(len(batch["encoder_segment_ids"])), num_examples)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5like import trimming
+from t5like.batch import ids_of_examples
 from t5like.losses import summed_losses
 from t5like.models.transformer import Transformer
 from t5like.trimming import ShrunkBatches, packed, trimmed
@@ -151,3 +152,22 @@ def test_the_cursor_is_that_of_what_is_shrunk():
     np.testing.assert_array_equal(next(batches)["encoder_segment_ids"], second["encoder_segment_ids"])
     batches.close()
     assert inner.is_closed
+
+
+@pytest.mark.parametrize("stacks", ["encoder", "encoder_decoder"])
+def test_the_ids_of_examples_stay_with_a_batch_that_is_packed(stacks: str) -> None:
+    segments = np.zeros((8, 64), np.int32)
+    segments[:, :12] = 1
+    batch = {
+        "encoder_input_tokens": segments * 5,
+        "encoder_segment_ids": segments,
+        "example_ids": np.arange(8),
+    }
+    if stacks == "encoder":
+        batch |= {"encoder_token_types": segments * 0, "label_ids": np.zeros(8, np.int32)}
+    else:
+        targets = segments[:, :16]
+        batch |= {f"decoder_{name}_tokens": targets * 3 for name in ("input", "target")}
+        batch |= {"decoder_segment_ids": targets, "decoder_loss_weights": targets.astype(np.float32)}
+    ids = ids_of_examples(packed(batch, pad_id=0))
+    assert sorted(number for row in ids for number in row) == list(range(8))

@@ -136,7 +136,8 @@ class TransformerConfig:
                 f"model.attention {self.attention} draws one dropout for all positions of a row; set "
                 "model.shares_dropout, or use model.attention at_once."
             )
-        if not 0 < self.norm_epsilon < 1:
+        # What is no number is told of where types are checked.
+        if isinstance(self.norm_epsilon, int | float) and not 0 < self.norm_epsilon < 1:
             raise UserError(f"model.norm_epsilon is {self.norm_epsilon}, but must lie between 0 and 1.")
         if self.init_stddev is not None and not 0 < self.init_stddev < 1e9:
             raise UserError(f"model.init_stddev is {self.init_stddev}, but must be above 0, or None.")

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from t5like.phases import Deadlines, Entered
+from t5like.phases import Deadlines, Entered, deadline_name
 from t5like.watchdog.watched import SHOW_STACKS, WATCHED
 
 _SHOWING_SECONDS = 1.0
 _ENDING_SECONDS = 10.0
 
 _TOO_LONG = {
-    "init": "it has not started (--deadlines.init_seconds says how long that may take)",
+    "init": "it has not started",
     "wait": "no batch has come for step {next}",
     "compile": "the first step has not been compiled",
     "step": "step {next} has not ended",
@@ -113,7 +113,9 @@ class TrainingProcess:
             return None
         what = _TOO_LONG[self._entered.phase].format(step=self._entered.step, next=self._entered.step + 1)
         stopped = ", and its process is stopped" if _state(self._process.pid) in ("T", "t") else ""
-        return f"{what} within {allowed_seconds:g} s{stopped}"
+        return (
+            f"{what} within {allowed_seconds:g} s (--deadlines.{deadline_name(self._entered.phase)}){stopped}"
+        )
 
     def show_stacks(self) -> None:
         """Has this process and those that it started print the stacks of all their threads; returns when they have."""

@@ -119,8 +119,9 @@ def test_a_phase_that_hangs_ends_the_run_with_its_stacks(phase: str, what: str, 
     assert process.returncode == 8
     assert time.monotonic() - began < DEADLINE_SECONDS + 10
     *stacks, sentence = errors.splitlines()
+    deadline = {"wait": "step", "finish": "evaluate"}.get(phase, phase) + "_seconds"
     assert sentence == (
-        f"error: The run has hung: {what} within {DEADLINE_SECONDS:g} s. Above are the stacks of its threads; given again, "
+        f"error: The run has hung: {what} within {DEADLINE_SECONDS:g} s (--deadlines.{deadline}). Above are the stacks of its threads; given again, "
         "the same command goes on from the last checkpoint."
     )
     assert f"the threads of process {child}, whose state is S:" in stacks
@@ -135,7 +136,10 @@ def test_a_process_that_is_stopped_is_seen_to_be(start: Start) -> None:
     os.kill(training(process), signal.SIGSTOP)
     _, errors = process.communicate(timeout=ENOUGH_SECONDS)
     assert process.returncode == 8
-    assert f"step 7 has not ended within {DEADLINE_SECONDS:g} s, and its process is stopped." in errors
+    assert (
+        f"step 7 has not ended within {DEADLINE_SECONDS:g} s (--deadlines.step_seconds), and its process is stopped."
+        in errors
+    )
 
 
 def test_a_process_that_lets_no_other_thread_run_is_seen_to_hang(start: Start) -> None:
