@@ -57,6 +57,25 @@ class BatchIterator(Protocol):
     def close(self) -> None: ...
 
 
+class DerivedBatches:
+    """Batches that are made of other batches, whose cursor and threads are theirs."""
+
+    def __init__(self, batches: BatchIterator) -> None:
+        self._batches = batches
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns the cursor."""
+        return self._batches.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a cursor."""
+        self._batches.set_state(state)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._batches.close()
+
+
 class SpecialTokens(NamedTuple):
     """The ids that have a meaning of their own, and where they stand; the defaults are T5's.
 

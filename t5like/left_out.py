@@ -10,9 +10,9 @@ again. See `t5like.data.example_ids` for what an id says.
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from t5like.batch import BatchIterator, Features
+from t5like.batch import BatchIterator, DerivedBatches, Features
 from t5like.errors import UserError
 from t5like.whole_files import write_text
 
@@ -70,12 +70,13 @@ def place_of_batch(step: int, passed_over: Collection[int]) -> int:
     return place
 
 
-class PassingOver:
+class PassingOver(DerivedBatches):
     """Batches without those at some places of the stream; its cursor is that of what it passes over."""
 
     def __init__(self, batches: BatchIterator, passed_over: Collection[int], *, step: int) -> None:
         """Begins where a run at a step goes on, to which the batches are set or will be."""
-        self._batches, self._passed_over = batches, frozenset(passed_over)
+        super().__init__(batches)
+        self._passed_over = frozenset(passed_over)
         self._place = place_of_batch(step, self._passed_over)
 
     def __next__(self) -> Features:
@@ -85,15 +86,3 @@ class PassingOver:
         batch = next(self._batches)
         self._place += 1
         return batch
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the cursor."""
-        return self._batches.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a cursor."""
-        self._batches.set_state(state)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._batches.close()

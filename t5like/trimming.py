@@ -1,11 +1,10 @@
 """Batches with little padding: a CPU computes what there is, and no more."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from t5like.batch import EXAMPLE_IDS, BatchIterator, Features
+from t5like.batch import EXAMPLE_IDS, BatchIterator, DerivedBatches, Features
 from t5like.data.packing import pack, pack_encoder
 
 # Widths are multiples of this, so that few shapes are compiled.
@@ -85,23 +84,12 @@ def _with_rows(feature: np.ndarray, num_rows: int, fill: int) -> np.ndarray:
     return np.concatenate([feature, more])
 
 
-class ShrunkBatches:
+class ShrunkBatches(DerivedBatches):
     """An endless stream of batches with less padding; its cursor is that of what it shrinks."""
 
     def __init__(self, batches: BatchIterator, shrink: Callable[[Features], Features]):
-        self._batches, self._shrink = batches, shrink
+        super().__init__(batches)
+        self._shrink = shrink
 
     def __next__(self) -> Features:
         return self._shrink(next(self._batches))
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns the cursor."""
-        return self._batches.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a cursor."""
-        self._batches.set_state(state)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._batches.close()

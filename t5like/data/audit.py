@@ -6,15 +6,15 @@ Line n is of the batch that made state n + 1. See `t5like.data.example_ids` for 
 import contextlib
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from t5like.batch import BatchIterator, Features, ids_of_examples
+from t5like.batch import BatchIterator, DerivedBatches, Features, ids_of_examples
 from t5like.errors import UserError
 
 AUDIT_FILE = "audit.jsonl"
 
 
-class Audited:
+class Audited(DerivedBatches):
     """Batches whose example ids are written down when they are handed out."""
 
     def __init__(self, batches: BatchIterator, path: Path, *, first_step: int) -> None:
@@ -23,7 +23,8 @@ class Audited:
         Args:
           first_step: of the next batch.
         """
-        self._batches, self._path, self._step = batches, path, first_step
+        super().__init__(batches)
+        self._path, self._step = path, first_step
         self._file: IO[bytes] | None = None
 
     def __next__(self) -> Features:
@@ -43,14 +44,6 @@ class Audited:
             raise _unwritable(self._path, error) from error
         self._step += 1
         return batch
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns that of the batches."""
-        return self._batches.get_state()
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Sets that of the batches."""
-        self._batches.set_state(state)
 
     def close(self) -> None:
         """Closes the file; the batches are for whoever made them to close."""

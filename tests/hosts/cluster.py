@@ -100,8 +100,12 @@ class Cluster:
 
     def signal_host(self, host: int, what: signal.Signals) -> None:
         """Sends a signal to all there is of a host."""
-        self.signal_training(host, what)
-        self.processes[host].send_signal(what)
+        children = self.children(host)
+        self._trained |= set(children)
+        # The watcher first, which would else tell what becomes of the other.
+        for pid in (self.processes[host].pid, *children):
+            with contextlib.suppress(ProcessLookupError):  # it ends with its watcher
+                os.kill(pid, what)
 
     def wait_for(self, text: str, host: int = 0) -> None:
         """Returns once a host has printed a text.
