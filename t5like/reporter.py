@@ -44,7 +44,6 @@ class Reporter:
         self._log, self._progress, self._meter = log, progress, meter
         self._log_every_steps, self._num_steps = log_every_steps, num_steps
         self._updates: list[Update] = []  # whose row is to come
-        self._unchecked: list[Update] = []  # whose row is written
         self._judged = 0  # the step up to which updates have been judged
         self.restart_clock()
 
@@ -81,13 +80,12 @@ class Reporter:
         row["step_seconds"] = seconds / len(self._updates)
         row["input_wait_seconds"] = sum(u.input_wait_seconds for u in self._updates) / len(self._updates)
         row["input_wait_percent"] = 100 * row["input_wait_seconds"] / max(row["step_seconds"], 1e-9)
-        self._unchecked += self._updates
-        self._updates = []
         self.restart_clock()
         self._log.write("train", newest.step, row)
         self._progress.update(newest.step, row)
         self.judge.add(newest.step, row["gradient_norm"])
         self.check()
+        self._updates = []
 
     def check(self) -> None:
         """Returns if no update so far was bad, or what was bad is left out; then the state they made of a good one is good.
@@ -98,7 +96,7 @@ class Reporter:
         Raises:
           DivergenceError, Rewind: an update was bad.
         """
-        updates = [update for update in (*self._unchecked, *self._updates) if update.step > self._judged]
+        updates = [update for update in self._updates if update.step > self._judged]
         norms = jax.device_get([[update.metrics[name] for name in _NORMS] for update in updates])
         for update, of_update in zip(updates, norms, strict=True):
             gradient_norm, update_norm = map(float, of_update)
@@ -108,4 +106,3 @@ class Reporter:
                 self._left_out.leave_out(update.step, why, update.example_ids, can_be_skipped=was_held_back)
                 self._progress.note(f"step {update.step} is left out: {why}")
             self._judged = update.step
-        self._unchecked = []

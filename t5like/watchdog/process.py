@@ -98,7 +98,7 @@ class TrainingProcess:
         if lines and "phase" in self.facts:
             entered = Entered(*self.facts["phase"])
             if entered.number != self._entered.number:
-                self._entered, self._entered_at = entered, self.last_sign
+                self._entered_at = self.last_sign
             self._entered = entered
         return bool(read)
 

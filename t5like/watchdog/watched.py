@@ -79,14 +79,10 @@ def _end_with(watcher: int) -> None:
             os._exit(_ORPHANED)
 
 
-_WATCHED: list[Watched] = []
-
-
 def become_watched(environment: Mapping[str, str]) -> Watched | None:
     """Returns the line to the watcher that started this process, None where there is none."""
     if WATCHED not in environment:
         return None
     told = json.loads(environment[WATCHED])
     os.environ.pop(WATCHED, None)  # it is not for processes that this one starts
-    _WATCHED.append(Watched(**told))
-    return _WATCHED[0]
+    return Watched(**told)
