@@ -75,16 +75,21 @@ def parse_command_line(
         print(f"Name a config file to see its fields: {command} configs/tiny.py --help")
         raise SystemExit(0)
 
+    if wants_help:
+        workdir = "  --workdir DIR    where the run is written and, if it exists, resumed from\n"
+        own_help += workdir if has_workdir else ""
+        own_help += "  --print_config   print the resolved config as JSON and stop"
+        about = f"{inspect.getdoc(type(config))}\n\n{own_help}"
+        _parse(config, ["--help"], f"{command} [CONFIG.py] {usage}", about=about)
+    options, rest = _take_options(argv, command, has_workdir=has_workdir)
+    return override(config, rest, command=command), options
+
+
+def _take_options(argv: list[str], command: str, *, has_workdir: bool) -> tuple[CommandLine, list[str]]:
+    """Returns the options that are not part of a config, and what else there is in argv."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--workdir")
     own.add_argument("--print_config", "--print-config", action="store_true")
-    if wants_help:
-        print(f"usage: {command} [CONFIG.py] {usage} [--path.to.field VALUE ...]\n")
-        if own_help:
-            print(own_help, end="")
-        if has_workdir:
-            print("  --workdir DIR    where the run is written and, if it exists, resumed from")
-        print("  --print_config   print the resolved config as JSON and stop\n")
     try:
         options, rest = own.parse_known_args(argv)
     except argparse.ArgumentError as error:
@@ -93,8 +98,12 @@ def parse_command_line(
         raise UserError(f"{command}: {mistake}.") from None
     if options.workdir and not has_workdir:
         raise UserError(f"{command} has no run to keep; leave out --workdir {options.workdir}.")
-    config = override(config, rest, command=command)
-    return config, CommandLine(Path(options.workdir) if options.workdir else None, options.print_config)
+    if options.workdir and "://" in options.workdir:
+        raise UserError(
+            f"--workdir {options.workdir} is a URL, but a run is written to a folder; mount the bucket (with Cloud Storage "
+            "FUSE, as launch/pod.sh does) and name a folder in it."
+        )
+    return CommandLine(Path(options.workdir) if options.workdir else None, options.print_config), rest
 
 
 def load_config_file(path: Path, config_class: type[Config]) -> Config:
@@ -163,23 +172,18 @@ def override(config: Config, arguments: list[str], *, command: str) -> Config:
     known = set(field_paths(config))
     given = _by_field(arguments)
     for name in given:
-        if name not in known | {"help"}:
+        if name not in known:
             raise UserError(
                 f"There is no field --{_cut(name)} in this config; {_nearest(name, known, command)}"
             )
     # A flag alone means yes: --dry_run is --dry_run True.
-    flags = {
-        name
-        for name, values in given.items()
-        if not values and name != "help" and _type_of(config, name) is bool
-    }
+    flags = {name for name, values in given.items() if not values and _type_of(config, name) is bool}
     given = {name: ["True"] if name in flags else values for name, values in given.items()}
     arguments = [word for name, values in given.items() for word in (f"--{name}", *values)]
     try:
         return _parse(config, arguments, command)
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
+    except SystemExit:
+        pass
     # tyro's own message is a box of several paragraphs: find the field at fault and say it in a sentence.
     for name, values in given.items():
         try:
@@ -234,13 +238,14 @@ def _nearest(name: str, known: set[str], command: str) -> str:
     return f"did you mean --{close[0]}?" if close else f"see {command} --help for all of them."
 
 
-def _parse(config: Config, arguments: list[str], command: str) -> Config:
+def _parse(config: Config, arguments: list[str], command: str, *, about: str | None = None) -> Config:
     with contextlib.redirect_stderr(io.StringIO()):
         return tyro.cli(
             type(config),
             args=arguments,
             default=config,
             prog=command,
+            description=about,
             use_underscores=True,
             config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
         )

@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from t5like.errors import UserError
 from t5like.phases import Entered, Phase, take_seconds, told_when_left
+from t5like.record_lines import read_record
 
 LEDGER_FILE = "ledger.jsonl"
 REDONE, IDLE = "redone", "idle"  # what restarts cost, beside starting again
@@ -109,21 +109,8 @@ def read_ledger(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
       UserError: it cannot be read, or a whole line of it is not a row.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): name a workdir that holds a run."
-        ) from error
-    rows = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            rows.append(_parsed(json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"line {number} of {path} is not a row of a ledger ({error}): remove that line."
-            ) from error
-    return rows
+    lines = read_record(path, _parsed, row_of="a ledger", remedy="remove that line")
+    return [line.row for line in lines]
 
 
 def _parsed(row: Any) -> dict[str, Any]:

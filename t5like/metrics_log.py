@@ -21,7 +21,7 @@ from typing import Any, Literal, Self, get_args
 
 from tensorboardX import SummaryWriter
 
-from t5like.errors import UserError
+from t5like.record_lines import RecordLine, Row, read_record
 from t5like.whole_files import write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -99,7 +99,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
       UserError: the file cannot be read, or a whole line of it is not a row.
     """
-    return [row for _, row in _lines_and_rows(pathlib.Path(path))]
+    return [line.row for line in _read(path)]
 
 
 def encode_number(number: float) -> float | str:
@@ -126,33 +126,16 @@ def decode_number(value: object) -> float:
 
 
 def _kept_lines(path: pathlib.Path, resume_step: int) -> Iterable[str]:
-    for line, row in _lines_and_rows(path):
+    for line, row in _read(path):
         if row["step"] < resume_step or (row["step"] == resume_step and row["split"] == "train"):
             yield line
 
 
-def _lines_and_rows(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): name a workdir that holds a run."
-        ) from error
-    whole_lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-    found = []
-    for number, line in enumerate(whole_lines, start=1):
-        try:
-            text = line.decode("utf-8")
-            found.append((text, _parse_row(text)))
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"line {number} of {path} is not a row of metrics ({error}): mend or remove that line."
-            ) from error
-    return found
+def _read(path: str | os.PathLike[str]) -> list[RecordLine]:
+    return read_record(path, _parse_row, row_of="metrics", remedy="mend or remove that line")
 
 
-def _parse_row(line: str) -> dict[str, Any]:
-    row = json.loads(line)
+def _parse_row(row: Any) -> Row:
     if not isinstance(row, dict):
         raise ValueError("not an object")
     if not isinstance(row.get("step"), int) or not 0 <= row["step"] < 2**53:

@@ -245,15 +245,6 @@ def test_types_in_words(kind: Any, words: str) -> None:
     assert describe_type(kind) == words
 
 
-def test_help_lists_every_field_as_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        given_arguments("--help")
-    assert not stopped.value.code
-    printed = capsys.readouterr().out
-    only_in_files = {"mixture"}  # no text of the command line makes one
-    assert all(f"--{path}" in printed for path in set(field_paths(CONFIG)) - only_in_files)
-
-
 def parse(*argv: str) -> tuple[Pretrain, Any]:
     return parse_command_line(list(argv), command="t5like pretrain", config_class=Pretrain)
 
@@ -359,6 +350,25 @@ def test_a_command_without_workdir_speaks_of_none(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         parse_alone("--help")
     assert "--workdir" not in capsys.readouterr().out
+
+
+def test_a_workdir_that_is_a_url_is_refused(config_file: Path) -> None:
+    with pytest.raises(UserError, match="gs://bucket/run is a URL, but a run is written to a folder; mount"):
+        parse(str(config_file), "--workdir", "gs://bucket/run")
+
+
+def test_help_has_one_line_of_usage_and_every_field_as_it_is_given(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(str(config_file), "--help")
+    assert not stopped.value.code
+    printed = capsys.readouterr().out
+    usage = [line for line in printed.splitlines() if "usage:" in line]
+    assert usage == ["usage: t5like pretrain [CONFIG.py] --workdir DIR [--print_config] [-h] [OPTIONS]"]
+    only_in_files = {"mixture"}  # no text of the command line makes one
+    config = load_config_file(config_file, Pretrain)
+    assert all(f"--{path}" in printed for path in set(field_paths(config)) - only_in_files)
 
 
 def test_print_config_gives_json_that_is_the_config(

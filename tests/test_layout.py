@@ -42,6 +42,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "host, no jax: the record of a run",
         (
+            "record_lines",
             "metrics_log",
             "ledger",
             "left_out",

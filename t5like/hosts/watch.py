@@ -19,6 +19,7 @@ from t5like.hosts.noise import Noise
 from t5like.hosts.verdict import GRACE_SECONDS
 from t5like.preemption import nothing_new
 from t5like.watchdog.process import TrainingProcess
+from t5like.watchdog.signals import heeding
 
 JOIN_SECONDS, TIMEOUT_SECONDS = "T5LIKE_JOIN_SECONDS", "T5LIKE_HOST_TIMEOUT_SECONDS"
 _DEFAULTS = {JOIN_SECONDS: "300", TIMEOUT_SECONDS: "300"}
@@ -241,13 +242,8 @@ class _Watcher:
                 raise nothing_new()
             self._process.send_signal(signal.SIGTERM)
 
-        handlers = {signal.SIGINT: interrupt, signal.SIGTERM: terminate, signal.SIGHUP: end}
-        # What is ignored, as by nohup, stays so.
-        heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, handlers[number]) for number in heeded}
         try:
-            yield interrupts
+            with heeding({signal.SIGINT: interrupt, signal.SIGTERM: terminate, signal.SIGHUP: end}):
+                yield interrupts
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from t5like.errors import HangError
 from t5like.watchdog.process import TrainingProcess
+from t5like.watchdog.signals import heeding
 from t5like.watchdog.watched import BEAT_SECONDS
 
 WATCHDOG = "T5LIKE_WATCHDOG"
@@ -66,12 +67,5 @@ def _signals(process: TrainingProcess) -> Iterator[list[int]]:
         os.kill(os.getpid(), signal.SIGSTOP)
         process.send_signal(signal.SIGCONT)
 
-    handlers = {signal.SIGINT: hand_on, signal.SIGTERM: hand_on, signal.SIGTSTP: stop}
-    # What is ignored, as by nohup, stays so.
-    heeded = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handlers[number]) for number in heeded}
-    try:
+    with heeding({signal.SIGINT: hand_on, signal.SIGTERM: hand_on, signal.SIGTSTP: stop}):
         yield handed_on
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
