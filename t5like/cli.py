@@ -18,6 +18,7 @@ COMMANDS = {
     "generate": "let a trained model write",
     "ngram": "measure an n-gram model on held-out text, as the floor for a trained one",
     "batch": "rebuild one batch of a pretraining run and show it",
+    "doctor": "examine the hosts and chips that a run would have",
     "convert": "turn a public checkpoint into a workdir, or a workdir into a public checkpoint",
 }
 
@@ -26,7 +27,7 @@ COMMANDS = {
 _FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
 
 # Those that work on several hosts together; each host has its own copy of the others.
-_SPAN_HOSTS = {"pretrain", "finetune", "evaluate"}
+_SPAN_HOSTS = {"pretrain", "finetune", "evaluate", "doctor"}
 _WATCHED = {"pretrain", "finetune", "benchmark"}
 
 

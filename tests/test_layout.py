@@ -85,7 +85,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "entry points",
         (
             *("pretrain", "tokenize_text", "finetune", "suite_runs", "benchmark", "evaluate", "generate"),
-            *("ngram", "show_batch", "convert", "plan"),
+            *("ngram", "show_batch", "convert", "plan", "doctor"),
         ),
     ),
     ("the command", ("cli", "__main__")),

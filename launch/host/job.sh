@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# The one job of this host of a slice, apart from the shell that started it.
+#
+#   job.sh start ATTEMPT COMMAND...   starts the command, unless this attempt has been started already
+#   job.sh state                      prints what became of the newest attempt:
+#                                     job 0 none | job N running | job N exited CODE | job N stopped CODE | job N lost
+#   job.sh stop SECONDS               tells it to end, and after so many seconds ends it
+#   job.sh log ATTEMPT OFFSET         prints the log of an attempt from a byte on
+#   job.sh follow                     prints the newest log as it grows
+#
+# Whoever runs for an attempt holds a lock, so that neither a reboot nor another process with the same number is taken
+# for it. An attempt without lock and exit code is lost.
+set -euo pipefail
+
+jobs="${T5LIKE_JOBS:-$HOME/t5like-jobs}"
+checkout="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+environment="${T5LIKE_ENV:-$HOME/t5like-env}"
+mkdir -p "$jobs"
+
+newest() { cat "$jobs/attempt" 2>/dev/null || echo 0; }
+
+is_running() { ! flock -n "$jobs/lock" true; }
+
+put() { # a file, with one line, as a whole
+  echo "$2" >"$1.new"
+  mv "$1.new" "$1"
+}
+
+state() {
+  local attempt how=exited
+  attempt="$(newest)"
+  [ ! -e "$jobs/$attempt.stopped" ] || how=stopped
+  if [ "$attempt" = 0 ]; then
+    echo "job 0 none"
+  elif [ -e "$jobs/$attempt.code" ]; then
+    echo "job $attempt $how $(cat "$jobs/$attempt.code")"
+  elif is_running; then
+    echo "job $attempt running"
+  elif [ "$how" = stopped ]; then
+    echo "job $attempt stopped 137"
+  else
+    echo "job $attempt lost"
+  fi
+}
+
+end_session() { # of an attempt: whatever is left of it, as it would keep the chips from the next
+  local leader
+  leader="$(cat "$jobs/$1.pid" 2>/dev/null || true)"
+  [ -z "$leader" ] || pkill -KILL -s "$leader" || true
+}
+
+start() {
+  local attempt="$1" before
+  shift
+  before="$(newest)"
+  if [ "$before" -ge "$attempt" ]; then
+    state
+    return
+  fi
+  if is_running && [ ! -e "$jobs/$before.code" ]; then
+    echo "error: attempt $before is still running on $(hostname); stop it first" >&2
+    return 3
+  fi
+  ! is_running || end_session "$before"
+  exec 9>"$jobs/lock"
+  flock -w 20 9
+  put "$jobs/attempt" "$attempt"
+  setsid --fork bash "${BASH_SOURCE[0]}" supervise "$attempt" "$@" </dev/null >/dev/null 2>&1
+  exec 9>&-
+  state
+}
+
+supervise() {
+  local attempt="$1" child code told
+  shift
+  put "$jobs/$attempt.pid" "$$"
+  cd "$checkout"
+  export PATH="$environment/bin:$PATH"
+  ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)" || true
+  if [ -e "$jobs/environment" ]; then
+    set -a
+    # shellcheck source=/dev/null
+    source "$jobs/environment"
+    set +a
+  fi
+  "$@" >>"$jobs/$attempt.log" 2>&1 &
+  child=$!
+  trap 'told=yes; kill -TERM "$child" 2>/dev/null || true' TERM
+  told=yes
+  while [ "$told" = yes ]; do # a signal ends the wait, and not the child
+    told=no
+    code=0
+    wait "$child" || code=$?
+  done
+  put "$jobs/$attempt.code" "$code"
+}
+
+stop() {
+  local attempt seconds="$1" leader
+  attempt="$(newest)"
+  if [ "$attempt" != 0 ] && [ ! -e "$jobs/$attempt.code" ] && is_running; then
+    touch "$jobs/$attempt.stopped"
+    leader="$(cat "$jobs/$attempt.pid" 2>/dev/null || true)"
+    [ -z "$leader" ] || kill -TERM "$leader" 2>/dev/null || true
+    while [ ! -e "$jobs/$attempt.code" ] && is_running && [ "$SECONDS" -lt "$seconds" ]; do
+      sleep 0.2
+    done
+    end_session "$attempt"
+  fi
+  state
+}
+
+log() {
+  tail -c "+$(($2 + 1))" "$jobs/$1.log" 2>/dev/null || true
+}
+
+follow() {
+  exec tail -n 40 -F "$jobs/$(newest).log"
+}
+
+action="$1"
+shift
+case "$action" in
+start | supervise | state | stop | log | follow) "$action" "$@" ;;
+*)
+  echo "error: job.sh knows no action '$action'" >&2
+  exit 2
+  ;;
+esac

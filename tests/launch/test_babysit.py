@@ -1,0 +1,206 @@
+"""Staying with a job through whatever becomes of its slices, on a simulated cloud with real processes for hosts."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.launch.cloud import Cloud
+from tests.launch.conftest import Launcher
+
+MakeLauncher = Callable[..., Launcher]
+FAST = ("--poll_seconds", "0.05")
+ENOUGH_SECONDS = 60.0
+
+
+def told(cloud: Cloud, *words: str) -> list[int]:
+    """Returns where in the calls those are that hold all these words."""
+    return [
+        i for i, call in enumerate(cloud.calls()) if all(any(word in part for part in call) for word in words)
+    ]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < ENOUGH_SECONDS
+        time.sleep(0.02)
+
+
+def counting(tmp_path: pathlib.Path, script: str) -> tuple[str, ...]:
+    """Returns a command that adds a line to tmp_path/began and goes on with a script of bash, in which $n is how many."""
+    return ("bash", "-c", f"echo x >>{tmp_path}/began; n=$(wc -l <{tmp_path}/began); {script}")
+
+
+def num_begun(tmp_path: pathlib.Path) -> int:
+    path = tmp_path / "began"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+def test_a_job_is_brought_to_its_end_and_nothing_is_left_that_costs(launcher: MakeLauncher) -> None:
+    launch = launcher()
+    done = launch(*FAST, "babysit", "echo", "it is", "'done'")
+    assert done.returncode == 0, done.stderr
+    assert launch.log(1) == "it is 'done'\n"
+    assert launch.cloud.made("queued-resources", "base") is None
+    assert "it is done; the slices are given back" in done.stderr
+    (deleted,) = told(launch.cloud, "queued-resources", "delete")
+    assert told(launch.cloud, "job.sh log")[-1] < deleted, "logs come first"
+    assert "--require-hashes launch/tpu.lock" not in done.stderr
+
+
+def test_slices_stay_if_the_user_says_so(launcher: MakeLauncher) -> None:
+    launch = launcher()
+    assert launch(*FAST, "--keep_slices", "babysit", "true").returncode == 0
+    assert launch.cloud.made("queued-resources", "base")["state"] == "ACTIVE"
+
+
+@pytest.mark.parametrize("code", [2, 3, 5, 6, 127])
+def test_what_a_restart_cannot_cure_is_not_restarted(
+    launcher: MakeLauncher, tmp_path: pathlib.Path, code: int
+) -> None:
+    launch = launcher()
+    done = launch(*FAST, "babysit", *counting(tmp_path, f"echo no; exit {code}"))
+    assert done.returncode == code
+    assert num_begun(tmp_path) == 1
+    assert f"ended with {code}, which no restart cures" in done.stderr
+    assert launch.log(1) == "no\n"
+    assert launch.cloud.made("queued-resources", "base") is None
+
+
+@pytest.mark.parametrize("end", ["exit 4", "exit 7", "exit 8", "exit 1", "kill -9 $$"])
+def test_what_a_restart_can_cure_is_restarted(
+    launcher: MakeLauncher, tmp_path: pathlib.Path, end: str
+) -> None:
+    launch = launcher()
+    done = launch(*FAST, "babysit", *counting(tmp_path, f'[ "$n" -gt 2 ] || {{ {end}; }}; echo "good $n"'))
+    assert done.returncode == 0, done.stderr
+    assert num_begun(tmp_path) == 3
+    assert launch.log(3) == "good 3\n"
+    assert len(told(launch.cloud, "queued-resources", "create")) == 1, "the slices were good"
+
+
+def test_a_job_that_always_fails_is_given_up(launcher: MakeLauncher, tmp_path: pathlib.Path) -> None:
+    launch = launcher()
+    done = launch(*FAST, "--max_failures", "2", "babysit", *counting(tmp_path, "exit 1"))
+    assert done.returncode == 1
+    assert num_begun(tmp_path) == 3
+    assert "it ended with 1 3 times in a row" in done.stderr
+    assert launch.cloud.made("queued-resources", "base") is None
+
+
+def test_a_preempted_slice_is_made_anew_and_the_job_goes_on(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher()
+    command = counting(tmp_path, 'echo "begins $n"; [ "$n" -gt 2 ] || sleep 300')
+    with launch.start(*FAST, "babysit", *command) as process:
+        for number in (1, 2):
+            log = tmp_path / "logs" / f"attempt-{number}" / "base-w0.log"
+            wait_for(lambda log=log: log.exists() and log.read_text() != "")
+            launch.cloud.preempt("base")
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 0, err
+    assert [launch.log(number) for number in (1, 2, 3)] == [f"begins {number}\n" for number in (1, 2, 3)]
+    assert len(told(launch.cloud, "queued-resources", "create")) == 3
+    assert "the slices are taken away" in err
+
+
+def test_requests_that_fail_are_made_again_but_not_for_ever(launcher: MakeLauncher) -> None:
+    launch = launcher(failing_creations=2)
+    assert launch(*FAST, "babysit", "true").returncode == 0
+    assert len(told(launch.cloud, "queued-resources", "create")) == 3
+
+
+def test_requests_that_always_fail_are_given_up(launcher: MakeLauncher) -> None:
+    launch = launcher(failing_creations=100)
+    done = launch(*FAST, "--max_failures", "3", "babysit", "true")
+    assert done.returncode == 2
+    assert "The slices have failed 4 times in a row" in done.stderr
+    assert len(told(launch.cloud, "queued-resources", "create")) == 4
+    assert launch.cloud.made("queued-resources", "base") is None
+
+
+def test_logins_that_fail_now_and_then_and_slow_hosts_do_no_harm(launcher: MakeLauncher) -> None:
+    launch = launcher(failing_calls=4, slow_seconds=0.3)
+    done = launch(*FAST, "babysit", "echo", "good")
+    assert done.returncode == 0, done.stderr
+    assert launch.log(1) == "good\n"
+
+
+def test_a_job_somebody_stopped_is_not_begun_again(launcher: MakeLauncher, tmp_path: pathlib.Path) -> None:
+    launch = launcher()
+    with launch.start(*FAST, "babysit", *counting(tmp_path, "sleep 300")) as process:
+        wait_for(lambda: num_begun(tmp_path) == 1)
+        assert launch("--grace_seconds", "5", "stop").returncode == 0
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 130
+    assert "somebody has stopped it; the slices are still there, and cost" in err
+    assert num_begun(tmp_path) == 1
+
+
+def test_a_second_babysitter_goes_on_where_the_first_was_killed(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher()
+    command = counting(tmp_path, f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo end")
+    with launch.start(*FAST, "babysit", *command) as process:
+        wait_for(lambda: num_begun(tmp_path) == 1)
+        process.kill()
+    (tmp_path / "go").touch()
+    assert launch(*FAST, "babysit", *command).returncode == 0
+    assert num_begun(tmp_path) == 1
+    assert launch.log(1) == "end\n"
+
+
+def test_kubernetes_is_left_to_restart_and_its_end_is_heeded(launcher: MakeLauncher) -> None:
+    launch = launcher("gke")
+    with launch.start(*FAST, "babysit", "t5like", "pretrain", "a b.py") as process:
+        wait_for(lambda: launch.cloud.made("jobset", "jobset") is not None)
+        (manifest,) = [launch.cloud.made("jobset", "jobset")["manifest"]]
+        with launch.cloud.opened() as state:
+            state["faults"]["pods"] = [{"metadata": {"name": "pod-1"}}]
+            state["made"]["jobset/jobset"]["status"] = {"terminalState": "Completed"}
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 0, err
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["template"]["spec"]["containers"][0]["command"] == ["t5like", "pretrain", "a b.py"]
+    assert (launch.folder / "logs" / "pod-1.log").read_text() == "the log of pod-1\n"
+    assert launch.cloud.made("pools", "base-0") is None
+
+
+def test_kubernetes_fails_with_the_code_of_its_pod(launcher: MakeLauncher) -> None:
+    status = {"containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}
+    launch = launcher("gke", pods=[{"metadata": {"name": "pod-1"}, "status": status}])
+    with launch.start(*FAST, "babysit", "true") as process:
+        wait_for(lambda: launch.cloud.made("jobset", "jobset") is not None)
+        with launch.cloud.opened() as state:
+            state["made"]["jobset/jobset"]["status"] = {"terminalState": "Failed"}
+        process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 3
+    assert len(told(launch.cloud, "kubectl", "apply")) == 1
+    assert launch.cloud.made("pools", "base-0") is None
+
+
+def test_hosts_on_compute_engine_are_told_of_one_another(launcher: MakeLauncher) -> None:
+    launch = launcher("gce")
+    words = ("--type", "v6e-8", "--zone", "us-east5-b", "--slices", "2")
+    shows = 'echo "$T5LIKE_HOST of $T5LIKE_NUM_HOSTS at $T5LIKE_COORDINATOR, slice $MEGASCALE_SLICE_ID"'
+    done = launch(*words, *FAST, "babysit", "bash", "-c", shows)
+    assert done.returncode == 0, done.stderr
+    assert launch.log(1, "base-0-z") == "0 of 2 at base-0-z:8479, slice 0\n"
+    assert launch.log(1, "base-1-z") == "1 of 2 at base-0-z:8479, slice 1\n"
+    assert launch.cloud.made("groups", "base-0") is None
+    assert launch.cloud.made("instance-templates", "base") is None
+    assert launch.cloud.made("resource-policies", "base") is None
+
+
+def test_tokens_reach_the_job_and_no_command_line(launcher: MakeLauncher, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tokens").write_text("TOKEN=very-secret\n")
+    launch = launcher()
+    done = launch("--env_file", str(tmp_path / "tokens"), *FAST, "babysit", "bash", "-c", 'echo "${#TOKEN}"')
+    assert done.returncode == 0, done.stderr
+    assert launch.log(1) == "11\n"
+    assert "very-secret" not in json.dumps(launch.cloud.calls()) + done.stdout + done.stderr
