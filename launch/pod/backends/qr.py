@@ -88,7 +88,10 @@ class QueuedResources(SshBackend):
         return (f"--zone={self.request.zone}", f"--project={self.request.project}")
 
     def _resource(self, verb: str, *words: str, asks: str = "", seconds: float = 300.0) -> Call:
-        is_alpha = verb == "create" and self.request.capacity == "flex_start"  # whose flags have no other
+        # Where flags of these are, as of gcloud 528.
+        is_alpha = verb == "create" and bool(
+            self.request.capacity == "flex_start" or self.request.reservation
+        )
         return Call(
             argv=(
                 *("gcloud", *(("alpha",) if is_alpha else ()), "compute", "tpus", "queued-resources", verb),
