@@ -71,7 +71,8 @@ def get_config():
 FINETUNE = (
     *("-m", "t5like", "finetune", "--task", "glue/sst2", "--data_dir", "glue", "--init", "straight"),
     *("--num_steps", "10", "--batch_size", "8", "--eval_every_steps", "5", "--checkpoint_every_steps", "5"),
-    *("--log_every_steps", "1", "--objective.inputs_length", "24", "--objective.targets_length", "4"),
+    *("--optimizer.schedule.warmup_steps", "2", "--log_every_steps", "1"),
+    *("--objective.inputs_length", "24", "--objective.targets_length", "4"),
 )
 
 
