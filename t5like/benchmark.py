@@ -289,4 +289,4 @@ def make_tiny(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(main, is_watched=True))
+    sys.exit(run_entry(main, is_watched=True, needs_one_host=True))

@@ -26,8 +26,9 @@ COMMANDS = {
 # tokenize.py would stand in for Python's own where a script beside it is run.
 _FILES = {"batch": "show_batch", "tokenize": "tokenize_text"}
 
-# Those that work on several hosts together; each host has its own copy of the others.
+# Those that work on several hosts together, and those that would hang there; the others do not use the devices.
 _SPAN_HOSTS = {"pretrain", "finetune", "evaluate", "doctor"}
+_NEED_ONE_HOST = {"benchmark", "generate"}
 _WATCHED = {"pretrain", "finetune", "benchmark"}
 
 
@@ -72,7 +73,12 @@ def dispatch(argv: list[str]) -> None:
 def main() -> int:
     """Returns the exit code; the console script's entry."""
     command = "".join(sys.argv[1:2])
-    return run_entry(dispatch, is_watched=command in _WATCHED, spans_hosts=command in _SPAN_HOSTS)
+    return run_entry(
+        dispatch,
+        is_watched=command in _WATCHED,
+        spans_hosts=command in _SPAN_HOSTS,
+        needs_one_host=command in _NEED_ONE_HOST and sys.argv[2:3] != ["check"],
+    )
 
 
 if __name__ == "__main__":

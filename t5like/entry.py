@@ -8,7 +8,7 @@ from collections.abc import Callable
 from t5like.allocator import computes_on_cpu, keep_freed_memory
 from t5like.compilation_cache import keep_compiled_programs
 from t5like.errors import PreemptedError, UserError
-from t5like.hosts.find import find_hosts
+from t5like.hosts.find import Hosts, find_hosts
 from t5like.hosts.member import become_member
 from t5like.hosts.watch import watch
 from t5like.watchdog.alone import WATCHDOG, watch_alone
@@ -40,6 +40,7 @@ def run_entry(
     *,
     is_watched: bool = False,
     spans_hosts: bool = False,
+    needs_one_host: bool = False,
 ) -> int:
     """Runs an entry point and returns the process's exit code: 0, that of a UserError, or 130 after Ctrl-C.
 
@@ -48,6 +49,7 @@ def run_entry(
     Args:
       is_watched: whether the entry point runs for long, in a process of its own beside this one; see `t5like.watchdog`.
       spans_hosts: whether it may run on several hosts, where the environment says that there are; see `t5like.hosts`.
+      needs_one_host: whether it is refused there, as it uses the devices and each host has but its own.
     """
     argv = sys.argv[1:] if argv is None else argv
     if computes_on_cpu():
@@ -62,12 +64,21 @@ def run_entry(
     if watched is not None:
         return watched.run(lambda: _run(lambda: main(argv)))
     is_watched = is_watched and os.environ.get(WATCHDOG) != "off"
-    return _run(lambda: _watch_or(lambda: main(argv), is_watched=is_watched, spans_hosts=spans_hosts))
+
+    def watch_or_run() -> int | None:
+        hosts = find_hosts(os.environ) if spans_hosts or needs_one_host else None
+        if hosts is not None and needs_one_host:
+            raise UserError(
+                f"This command runs on one host, and this is {hosts.called(hosts.host).lower()}; take a slice of one host, such "
+                "as v5e-8."
+            )
+        return _watch_or(lambda: main(argv), hosts, is_watched=is_watched)
+
+    return _run(watch_or_run)
 
 
-def _watch_or(run: Callable[[], int | None], *, is_watched: bool, spans_hosts: bool) -> int | None:
+def _watch_or(run: Callable[[], int | None], hosts: Hosts | None, *, is_watched: bool) -> int | None:
     """Returns what `run` gives, or the exit code of the process that runs it while this one watches."""
-    hosts = find_hosts(os.environ) if spans_hosts else None
     if hosts is not None:
         return watch(hosts, os.environ)
     return watch_alone(os.environ) if is_watched else run()

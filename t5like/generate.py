@@ -260,4 +260,4 @@ def read_inputs(config: Generate) -> list[str]:
 if __name__ == "__main__":
     from t5like import generate as this_module  # so that configs name t5like.generate, not __main__
 
-    sys.exit(run_entry(this_module.main))
+    sys.exit(run_entry(this_module.main, needs_one_host=True))

@@ -126,3 +126,22 @@ def test_memory_is_kept_where_the_cpu_computes(
     monkeypatch.setitem(os.environ, "JAX_PLATFORMS", platforms)
     entry.run_entry(lambda argv: memory_left_alone.append("main"), [])
     assert memory_left_alone == [*asked, "main"]
+
+
+def test_a_command_for_one_host_is_refused_on_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"COORDINATOR": "a:1", "NUM_HOSTS": "4", "HOST": "2"}.items():
+        monkeypatch.setenv(f"T5LIKE_{name}", value)
+    ran: list[list[str]] = []
+    assert entry.run_entry(ran.append, ["x"], needs_one_host=True) == 2
+    assert ran == []
+    assert capsys.readouterr().err == (
+        "error: This command runs on one host, and this is host 2 of 4; take a slice of one host, such as v5e-8.\n"
+    )
+
+
+def test_a_command_for_one_host_runs_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    assert entry.run_entry(ran.append, ["x"], needs_one_host=True) == 0
+    assert ran == [["x"]]

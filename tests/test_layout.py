@@ -189,9 +189,9 @@ def test_there_is_no_junk_drawer() -> None:
     assert not [file for file in FILES if JUNK_DRAWERS & {part.removesuffix(".py") for part in file.parts}]
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
+@pytest.mark.parametrize("file", [PACKAGE / f for f in FILES] + [*(ROOT / "launch").rglob("*.py")], ids=str)
 def test_files_and_functions_are_short(file: Path) -> None:
-    text = (PACKAGE / file).read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_FILE_LINES, "look for the second idea in it"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -202,6 +202,27 @@ def test_files_and_functions_are_short(file: Path) -> None:
 def test_configs_are_short() -> None:
     for path in (ROOT / "configs").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_CONFIG_LINES, path.name
+
+
+LAUNCHER = sorted(path.relative_to(ROOT) for path in (ROOT / "launch").rglob("*.py"))
+# Of ours the launcher uses what runs wherever Python does.
+LAUNCHER_IMPORTS = {Path("errors.py"), Path("planning/topologies.py")}
+
+
+@pytest.mark.parametrize("file", LAUNCHER, ids=str)
+def test_the_launcher_needs_no_package(file: Path) -> None:
+    for dotted in imports_of(ROOT / file):
+        first = dotted.split(".")[0]
+        assert first in {"launch", "t5like"} or first in sys.stdlib_module_names, dotted
+        assert first != "t5like" or own_file(dotted) in LAUNCHER_IMPORTS, dotted
+
+
+def test_the_launcher_runs_where_no_package_is_installed() -> None:
+    code = "import runpy; runpy.run_module('launch.pod', alter_sys=True)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # What reads objects by running what a file says. `in_processes` sends tasks to processes of its own, which is no file.

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -232,11 +231,12 @@ class Program:
         """Returns a new queued resource."""
         nodes = [self.flags["node-id"]] if "node-id" in self.flags else []
         nodes += [f"{self.flags['node-prefix']}-{i}" for i in range(int(self.flags.get("node-count", 0)))]
-        number = int(re.sub(r".*-", "", self.flags["accelerator-type"]))
+        kind, _, number = self.flags["accelerator-type"].rpartition("-")
+        num_chips = int(number) // (2 if kind in ("v4", "v5p") else 1)
         return {
             "state": "WAITING_FOR_RESOURCES",
             "nodes": nodes,
-            "num_hosts": max(1, number // 4) if number != 8 else 1,
+            "num_hosts": 1 if num_chips <= 8 and kind not in ("v4", "v5p") else num_chips // 4,
             "port": _free_port(),
         }
 
