@@ -15,4 +15,4 @@ if [ ! -d ../shared/data ]; then
 fi
 # One process a core of the smallest machine; a file's tests stay together, with what they share.
 # One that crashes ends the run: started again, its tests could wait for ever.
-"$VENV/bin/python" -m pytest -n 2 --dist loadfile --max-worker-restart 0 -rs "$@"
+"$VENV/bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -rs "$@"

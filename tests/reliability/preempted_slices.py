@@ -97,7 +97,7 @@ def main() -> None:
                 cloud.preempt("base")
                 seen = max(checkpoint_steps(folder / "disturbed"))
                 print(f"preemption {number}: step {seen} was saved", flush=True)
-            end(process, 0)
+            print(end(process, 0), end="", flush=True)
             expected, found = end_of(folder / "straight"), end_of(folder / "disturbed")
             for name, value in expected.items():
                 assert found[name] == value, f"{name} differs"
