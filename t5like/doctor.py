@@ -115,7 +115,10 @@ def _devices(options: Doctor) -> Finding:
         for host, told in enumerate(counts)
         if told["number"] != expected
     ]
-    if options.expected_hosts not in (0, len(counts)):
+    is_on_cpu = jax.devices()[0].platform == "cpu" and "cpu" not in os.environ.get("JAX_PLATFORMS", "")
+    if options.expected_devices and is_on_cpu:
+        complaint = "JAX computes on the CPU: libtpu does not start; is another process holding the chips?"
+    elif options.expected_hosts not in (0, len(counts)):
         complaint = f"{options.expected_hosts} hosts are expected: give the same command to all of them"
     elif lacking:
         complaint = (

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # The one job of this host of a slice, apart from the shell that started it.
 #
-#   job.sh start ATTEMPT COMMAND...   starts the command, unless this attempt has been started already
-#   job.sh state                      prints what became of the newest attempt:
-#                                     job 0 none | job N running | job N exited CODE | job N stopped CODE | job N lost
-#   job.sh stop SECONDS               tells it to end, and after so many seconds ends it
+#   job.sh start ATTEMPT KEY COMMAND...   starts the command, unless this attempt has been started already
+#   job.sh state                      prints what became of the newest attempt, and its key, which tells commands apart:
+#                                     job 0 none | job N running KEY | job N exited CODE KEY | job N stopped CODE KEY |
+#                                     job N lost KEY
+#   job.sh stop SECONDS               tells it to end, and after so many seconds ends it; it then counts as stopped
+#   job.sh end SECONDS                the same, but it counts as one that has ended
 #   job.sh log ATTEMPT OFFSET         prints the log of an attempt from a byte on
 #   job.sh follow                     prints the newest log as it grows
 #
@@ -27,19 +29,20 @@ put() { # a file, with one line, as a whole
 }
 
 state() {
-  local attempt how=exited
+  local attempt how=exited key
   attempt="$(newest)"
+  key="$(cat "$jobs/$attempt.key" 2>/dev/null || true)"
   [ ! -e "$jobs/$attempt.stopped" ] || how=stopped
   if [ "$attempt" = 0 ]; then
     echo "job 0 none"
   elif [ -e "$jobs/$attempt.code" ]; then
-    echo "job $attempt $how $(cat "$jobs/$attempt.code")"
+    echo "job $attempt $how $(cat "$jobs/$attempt.code") $key"
   elif is_running; then
-    echo "job $attempt running"
+    echo "job $attempt running $key"
   elif [ "$how" = stopped ]; then
-    echo "job $attempt stopped 137"
+    echo "job $attempt stopped 137 $key"
   else
-    echo "job $attempt lost"
+    echo "job $attempt lost $key"
   fi
 }
 
@@ -50,8 +53,8 @@ end_session() { # of an attempt: whatever is left of it, as it would keep the ch
 }
 
 start() {
-  local attempt="$1" before
-  shift
+  local attempt="$1" key="$2" before
+  shift 2
   before="$(newest)"
   if [ "$before" -ge "$attempt" ]; then
     state
@@ -64,6 +67,12 @@ start() {
   ! is_running || end_session "$before"
   exec 9>"$jobs/lock"
   flock -w 20 9
+  if [ "$(newest)" -ge "$attempt" ]; then # another call was quicker
+    exec 9>&-
+    state
+    return
+  fi
+  put "$jobs/$attempt.key" "$key"
   put "$jobs/attempt" "$attempt"
   setsid --fork bash "${BASH_SOURCE[0]}" supervise "$attempt" "$@" </dev/null >/dev/null 2>&1
   exec 9>&-
@@ -71,17 +80,19 @@ start() {
 }
 
 supervise() {
-  local attempt="$1" child code told
+  local attempt="$1" child code told line
   shift
   put "$jobs/$attempt.pid" "$$"
   cd "$checkout"
   export PATH="$environment/bin:$PATH"
   ulimit -n 100000 2>/dev/null || ulimit -n "$(ulimit -Hn)" || true
   if [ -e "$jobs/environment" ]; then
-    set -a
-    # shellcheck source=/dev/null
-    source "$jobs/environment"
-    set +a
+    while IFS= read -r line || [ -n "$line" ]; do # taken as it is, and not as a shell would
+      case "$line" in
+      '#'*) ;;
+      [A-Za-z_]*=*) export "${line%%=*}=${line#*=}" ;;
+      esac
+    done <"$jobs/environment"
   fi
   "$@" >>"$jobs/$attempt.log" 2>&1 &
   child=$!
@@ -96,10 +107,18 @@ supervise() {
 }
 
 stop() {
-  local attempt seconds="$1" leader
+  local attempt
   attempt="$(newest)"
   if [ "$attempt" != 0 ] && [ ! -e "$jobs/$attempt.code" ] && is_running; then
     touch "$jobs/$attempt.stopped"
+  fi
+  end "$1"
+}
+
+end() {
+  local attempt seconds="$1" leader
+  attempt="$(newest)"
+  if [ "$attempt" != 0 ] && [ ! -e "$jobs/$attempt.code" ] && is_running; then
     leader="$(cat "$jobs/$attempt.pid" 2>/dev/null || true)"
     [ -z "$leader" ] || kill -TERM "$leader" 2>/dev/null || true
     while [ ! -e "$jobs/$attempt.code" ] && is_running && [ "$SECONDS" -lt "$seconds" ]; do
@@ -121,7 +140,7 @@ follow() {
 action="$1"
 shift
 case "$action" in
-start | supervise | state | stop | log | follow) "$action" "$@" ;;
+start | supervise | state | stop | end | log | follow) "$action" "$@" ;;
 *)
   echo "error: job.sh knows no action '$action'" >&2
   exit 2

@@ -3,9 +3,15 @@
 # Called again it does only what is missing.
 #
 #   setup.sh [BUCKET]      BUCKET is mounted at /mnt/bucket
+#
+# The host is ready once ~/t5like-jobs/ready holds the number of this start of the machine: a reboot takes the mount away.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bucket="${1:-}"
+jobs="${T5LIKE_JOBS:-$HOME/t5like-jobs}"
+mkdir -p "$jobs"
+chmod 700 "$jobs"
+rm -f "$jobs/ready"
 environment="${T5LIKE_ENV:-$HOME/t5like-env}"
 python_version=3.12 # which launch/tpu.lock is made for; images of TPU machines carry another
 export PATH="$HOME/.local/bin:$PATH"
@@ -24,6 +30,10 @@ touch "$stamp"
 # It holds the lock of dpkg for minutes after a machine has started.
 sudo -n systemctl stop unattended-upgrades 2>/dev/null || true
 
+if [ -n "$bucket" ] && mountpoint -q /mnt/bucket && [ "$(cat "$jobs/bucket" 2>/dev/null || true)" != "$bucket" ]; then
+  echo "error: another bucket than $bucket is mounted at /mnt/bucket on $(hostname); unmount it, or delete the slices" >&2
+  exit 2
+fi
 if [ -n "$bucket" ] && ! mountpoint -q /mnt/bucket; then
   if ! command -v gcsfuse >/dev/null; then
     release="$(. /etc/os-release && echo "$VERSION_CODENAME")"
@@ -38,5 +48,7 @@ if [ -n "$bucket" ] && ! mountpoint -q /mnt/bucket; then
   sudo chown "$(id -u):$(id -g)" /mnt/bucket
   # Hosts must see at once what another has written, so nothing of names and sizes is kept.
   gcsfuse --implicit-dirs --metadata-cache-ttl-secs 0 --kernel-list-cache-ttl-secs 0 "$bucket" /mnt/bucket
+  echo "$bucket" >"$jobs/bucket"
 fi
+cat /proc/sys/kernel/random/boot_id >"$jobs/ready"
 echo "ready: $("$environment/bin/python" --version) at $environment"

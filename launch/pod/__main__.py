@@ -12,8 +12,9 @@ from typing import NoReturn
 from launch.pod.babysit import Babysitter, Patience
 from launch.pod.backends import Backend, SliceState, find_backend
 from launch.pod.calls import CallError, DryShell, RealShell, Shell
+from launch.pod.checkout import digest_of, pack_checkout
 from launch.pod.dry_answers import dry_answers
-from launch.pod.jobs import Verdict, judge, newest_attempt
+from launch.pod.jobs import Verdict, judge, newest_attempt, next_attempt
 from launch.pod.request import BACKENDS, Request, describe_price
 from t5like.errors import UserError
 
@@ -114,8 +115,16 @@ def main(argv: Sequence[str]) -> int:
         request = _request(options)
         command = _command(options)
         shell: Shell = DryShell(dry_answers(request, options.action)) if options.dry_run else RealShell()
+        is_told_apart = options.action in ("setup", "run", "babysit") or (
+            options.backend == "gke" and options.action == "status"
+        )
+        if is_told_apart and not options.dry_run:
+            # Before anything costs: a folder that is no checkout has nothing to bring.
+            request = dataclasses.replace(request, tag=digest_of(pack_checkout()))
         logs = options.logs or pathlib.Path("runs/pods") / request.name
-        return _Pod(find_backend(request), shell, command, logs, options).act()
+        backend = find_backend(request)
+        backend.wait_seconds = min(backend.wait_seconds, options.poll_seconds)
+        return _Pod(backend, shell, command, logs, options).act()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -134,7 +143,7 @@ def main(argv: Sequence[str]) -> int:
 def _request(options: argparse.Namespace) -> Request:
     if options.backend not in BACKENDS:
         raise UserError(f"There is no backend {options.backend!r}; the backends are {', '.join(BACKENDS)}.")
-    names = [field.name for field in dataclasses.fields(Request) if field.name != "capacity"]
+    names = [field.name for field in dataclasses.fields(Request) if field.name not in ("capacity", "tag")]
     given = {name: getattr(options, name) for name in names}
     request = Request(**given, capacity=options.capacity or "on_demand")
     request.check()
@@ -177,6 +186,7 @@ class _Pod:
 
     def act(self) -> int:
         """Carries out the action of the command line."""
+        self.backend.connect(self.shell)
         action: Callable[[], int | None] = getattr(self, self.options.action)
         return action() or 0
 
@@ -204,9 +214,10 @@ class _Pod:
     def doctor(self) -> int:
         self._must_be_active()
         request = self.backend.request
-        arguments = [
-            f"--expected_chips={request.machines.topology.num_devices // request.machines.num_hosts}"
-        ]
+        verdict = judge(self.backend.jobs(self.shell)) if request.backend != "gke" else Verdict.IDLE
+        if verdict is Verdict.RUNNING:
+            raise UserError("The job has the chips, so the doctor cannot; `stop` it first.")
+        arguments = [f"--expected_devices={request.machines.devices_per_host}"]
         arguments += [f"--expected_hosts={request.num_hosts}"]
         arguments += ["--folder=/mnt/bucket"] if request.bucket else []
         return self.backend.doctor(self.shell, [*arguments, *self.command])
@@ -222,7 +233,12 @@ class _Pod:
             raise UserError(
                 f"Nothing is run: {verdict.value}; `setup` makes them ready, `status` names them."
             )
-        attempt = newest_attempt(jobs) + (verdict is not Verdict.PARTLY)
+        attempt = newest_attempt(jobs)
+        if verdict is not Verdict.PARTLY:
+            self.backend.fetch_logs(self.shell, self.log_folder)
+            attempt = next_attempt(jobs, self.log_folder)
+        if not self.shell.is_dry:
+            (self.log_folder / f"attempt-{attempt}").mkdir(parents=True, exist_ok=True)
         self.backend.run(self.shell, self.command, attempt)
 
     def logs(self) -> int:
@@ -241,13 +257,15 @@ class _Pod:
         self.backend.stop(self.shell, self.options.grace_seconds)
 
     def delete(self) -> None:
-        state = self.backend.state(self.shell)
-        if state is SliceState.ACTIVE:
-            missed = self.backend.fetch_logs(self.shell, self.log_folder)
+        if self.backend.state(self.shell) is not SliceState.MISSING:
+            try:
+                missed = self.backend.fetch_logs(self.shell, self.log_folder)
+            except CallError as error:
+                missed = [str(error)]
             if missed:
                 _say(f"the last of these logs could not be had: {', '.join(missed)}")
-        if state is not SliceState.MISSING or self.shell.is_dry:
-            self.backend.delete(self.shell)
+        # Whatever state they are in: what was made for them may be there without them.
+        self.backend.delete(self.shell)
 
     def babysit(self) -> int:
         _say(describe_price(self.backend.request))

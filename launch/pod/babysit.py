@@ -7,10 +7,22 @@ from collections.abc import Callable, Sequence
 
 from launch.pod.backends import Backend, SliceState
 from launch.pod.calls import CallError, Shell
-from launch.pod.jobs import INCURABLE, HostJob, Verdict, exit_code, judge, newest_attempt
+from launch.pod.jobs import (
+    CURABLE,
+    INCURABLE,
+    LOST_CODE,
+    HostJob,
+    How,
+    Verdict,
+    exit_code,
+    judge,
+    key_of,
+    newest_attempt,
+    next_attempt,
+)
 from t5like.errors import UserError
 
-_STOPPED_CODE = 130
+_FAILED_CODE, _STOPPED_CODE = 1, 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +33,8 @@ class Patience:
       poll_seconds: between two looks.
       unreachable_seconds: that a host may give no answer before its slice is made anew.
       ending_seconds: that the job may run on some hosts after it has ended on others.
-      healthy_seconds: after which an attempt was no failure in a row with those before it.
-      max_failures: attempts in a row that may fail, and slices that may never come to be.
+      healthy_seconds: after which an attempt that a restart cures is no failure in a row with those before it.
+      max_failures: attempts that may fail, and slices in a row that may never come to be.
       log_tries: to fetch the last of the logs from hosts that do not answer, before their slice is deleted.
     """
 
@@ -60,9 +72,12 @@ class Babysitter:
         self._backend, self._shell, self._command = backend, shell, command
         self._patience, self._logs, self._say = patience, logs, say
         self._keeps_slices = keeps_slices
-        self._failures = self._failed_slices = self._failed_looks = 0
-        self._attempt = 0
+        self._failures = self._failed_slices = 0
+        self._has_seen = False
         self._attempt_began = 0.0
+        self._was_active = self._is_set_up = False
+        self._ignored_up_to = 0
+        self._over: tuple[int, str] | None = None
         self._since: dict[Verdict, float] = {}
         self._last_said = ""
 
@@ -71,12 +86,12 @@ class Babysitter:
         while True:
             try:
                 code = self._turn()
-                self._failed_looks = 0
             except CallError as error:
-                self._failed_looks += 1
-                self._say(f"{error}; tried again")
-                if self._failed_looks > 10 * self._patience.max_failures:
+                # What cannot be seen goes on, so there is nothing to give up: a network comes back.
+                if not self._has_seen:
                     raise
+                self._say(f"{error}; tried again")
+                self._since.pop(Verdict.UNREACHABLE, None)  # nobody has been seen, so nobody was silent
                 code = None
             if code is not None:
                 return code
@@ -85,27 +100,54 @@ class Babysitter:
 
     def _turn(self) -> int | None:
         """Does what is called for now; returns an exit code when that was the last."""
+        if self._over is not None:
+            return self._give_back(*self._over)
         state = self._backend.state(self._shell)
+        is_first, self._has_seen = not self._has_seen, True
         if state is not SliceState.ACTIVE:
             self._since.clear()
             self._note(f"the slices are {state.value}")
         if state is SliceState.MISSING:
-            self._backend.create(self._shell)
-        elif state is SliceState.FAILED:
-            return self._make_anew(is_failure=True)
-        elif state is SliceState.GONE:
-            return self._make_anew(is_failure=False)
-        elif state is SliceState.ACTIVE:
-            return self._attend(self._backend.jobs(self._shell))
+            return self._create()
+        if state in (SliceState.FAILED, SliceState.GONE):
+            # What was never there was not taken away.
+            return self._make_anew(is_failure=state is SliceState.FAILED or not self._was_active)
+        if state is SliceState.ACTIVE:
+            self._was_active = True
+            return self._attend(self._of_this_command(self._backend.jobs(self._shell), is_first=is_first))
         return None
+
+    def _of_this_command(self, jobs: Sequence[HostJob], *, is_first: bool) -> list[HostJob]:
+        """Returns what counts: not what another command has come to, and nothing that failed or was stopped before this.
+
+        Raises:
+          UserError: another command is running.
+        """
+        key = key_of(self._command)
+        others = [job for job in jobs if job.key not in ("", key)]
+        if any(job.how == "running" for job in others):
+            raise UserError(
+                "Another command runs on these slices; `stop` it first, or give --name and have slices of its own."
+            )
+        over = [job for job in jobs if job.is_over]
+        is_good = all(job.how == "exited" and job.code == 0 for job in over)
+        if others or (is_first and over and not is_good and not any(job.how == "running" for job in jobs)):
+            self._ignored_up_to = newest_attempt(jobs)
+        # Set up anew at first, as whoever has mended something has mended it here.
+        how: How = "none" if self._is_set_up else "bare"
+        return [
+            dataclasses.replace(job, how=how) if job.is_over and job.attempt <= self._ignored_up_to else job
+            for job in jobs
+        ]
 
     def _attend(self, jobs: Sequence[HostJob]) -> int | None:
         """Does what the job calls for on slices that are there."""
         verdict = judge(jobs)
-        self._since = {verdict: self._since.get(verdict, time.monotonic())}
-        seconds = time.monotonic() - self._since[verdict]
+        now = time.monotonic()
+        stays = {verdict, Verdict.ENDING} if verdict is Verdict.UNREACHABLE else {verdict}
+        self._since = {verdict: now} | {kept: since for kept, since in self._since.items() if kept in stays}
+        seconds = now - self._since[verdict]
         self._note(verdict.value)
-        self._attempt = max(self._attempt, newest_attempt(jobs))
         code = exit_code(jobs)
         if verdict in (Verdict.FAILED, Verdict.ENDING, Verdict.UNREACHABLE) and code in INCURABLE:
             return self._end(code, f"it ended with {code}, which no restart cures")
@@ -114,15 +156,21 @@ class Babysitter:
                 self._failed_slices = 0
                 self._keep_up_logs()
             case Verdict.BARE:
-                self._backend.setup(self._shell)
-            case Verdict.IDLE | Verdict.PARTLY:
-                self._start(newest_attempt(jobs) if verdict is Verdict.PARTLY else self._next_attempt())
+                # A host that was ready is not so any more after a reboot; that is not to go on for ever.
+                self._failures += self._is_set_up
+                if self._failures > self._patience.max_failures:
+                    return self._end(_FAILED_CODE, "hosts that have been made ready do not stay so")
+                return self._prepare(self._set_up)
+            case Verdict.PARTLY:
+                return self._prepare(lambda: self._start(newest_attempt(jobs)))
+            case Verdict.IDLE:
+                return self._prepare(lambda: self._start(next_attempt(jobs, self._logs)))
             case Verdict.FAILED:
-                return self._restart(code)
+                return self._restart(jobs, code)
             case Verdict.ENDING if seconds > self._patience.ending_seconds:
                 self._say("it does not end on all hosts; it is ended")
-                self._backend.stop(self._shell, self._patience.stop_seconds)
-                return self._restart(code)
+                self._backend.stop(self._shell, self._patience.stop_seconds, is_final=False)
+                return self._restart(jobs, code or LOST_CODE)
             case Verdict.UNREACHABLE if seconds > self._patience.unreachable_seconds:
                 silent = ", ".join(job.host for job in jobs if job.how == "unreachable")
                 self._say(f"no answer from {silent}; the slices are made anew")
@@ -133,39 +181,62 @@ class Babysitter:
                 return self._end(_STOPPED_CODE, "somebody has stopped it", keeps_slices=True)
         return None
 
-    def _next_attempt(self) -> int:
-        """Returns a number that no attempt has had, on these slices or on earlier ones."""
-        earlier = [int(path.name.removeprefix("attempt-")) for path in self._logs.glob("attempt-*")]
-        return max([self._attempt, *earlier]) + 1
+    def _create(self) -> int | None:
+        """Asks for the slices; returns an exit code if that has failed too often."""
+        self._was_active = self._is_set_up = False
+        self._ignored_up_to = 0
+        try:
+            self._backend.create(self._shell)
+        except CallError as error:
+            self._failed_slices += 1
+            if self._failed_slices > self._patience.max_failures:
+                return self._end(_FAILED_CODE, f"they cannot be had ({error})")
+            self._say(f"{error}; tried again")
+        return None
+
+    def _prepare(self, what: Callable[[], None]) -> int | None:
+        """Does what may fail on hosts, though not for ever, as they cost; returns an exit code if it failed too often."""
+        try:
+            what()
+        except CallError as error:
+            self._failures += 1
+            if self._failures > self._patience.max_failures:
+                return self._end(_FAILED_CODE, f"the hosts cannot be made ready ({error})")
+            self._say(f"{error}; tried again")
+        return None
+
+    def _set_up(self) -> None:
+        self._backend.setup(self._shell)
+        self._is_set_up = True
 
     def _start(self, attempt: int) -> None:
         self._say(f"attempt {attempt} begins")
         if not self._shell.is_dry:
             (self._logs / f"attempt-{attempt}").mkdir(parents=True, exist_ok=True)
-        self._attempt, self._attempt_began = attempt, time.monotonic()
+        self._attempt_began = time.monotonic()
         self._backend.run(self._shell, self._command, attempt)
 
-    def _restart(self, code: int) -> int | None:
-        self._keep_up_logs()
-        was_long = time.monotonic() - self._attempt_began > self._patience.healthy_seconds
-        self._failures = 1 if was_long else self._failures + 1
+    def _restart(self, jobs: Sequence[HostJob], code: int) -> int | None:
+        self._fetch_last_logs()
+        seconds = time.monotonic() - self._attempt_began
+        was_well = code in CURABLE and seconds > self._patience.healthy_seconds
+        self._failures = 1 if was_well else self._failures + 1
         if self._backend.recreates or self._failures > self._patience.max_failures:
-            times = f" {self._failures} times in a row" if self._failures > 1 else ""
+            times = f", after {self._failures} attempts" if self._failures > 1 else ""
             return self._end(code, f"it ended with {code}{times}")
         self._say(f"it ended with {code}, and begins again")
-        self._start(self._next_attempt())
+        self._start(next_attempt(jobs, self._logs))
         return None
 
     def _make_anew(self, *, is_failure: bool) -> int | None:
         """Deletes slices whose logs are here, as far as they can be had; the next look asks for others."""
         self._failed_slices += is_failure
-        self._fetch_last_logs()
         if self._failed_slices > self._patience.max_failures:
-            self._backend.delete(self._shell)
-            raise UserError(
-                f"The slices have failed {self._failed_slices} times in a row, so they are not asked for again; see "
-                "above, and try another zone, type or capacity."
+            return self._end(
+                _FAILED_CODE,
+                f"the slices have failed {self._failed_slices} times in a row: try another zone, type or capacity",
             )
+        self._fetch_last_logs()
         self._backend.delete(self._shell)
         self._since.clear()
         return None
@@ -190,9 +261,14 @@ class Babysitter:
         self._fetch_last_logs()
         if keeps_slices or self._keeps_slices:
             self._say(f"{why}; the slices are still there, and cost: `delete` gives them back")
-        else:
-            self._backend.delete(self._shell)
-            self._say(f"{why}; the slices are given back, logs are in {self._logs}")
+            return code
+        self._over = (code, why)
+        return self._give_back(code, why)
+
+    def _give_back(self, code: int, why: str) -> int:
+        """Deletes the slices of a job that is over, whatever that takes; nothing is begun any more."""
+        self._backend.delete(self._shell)
+        self._say(f"{why}; the slices are given back, logs are in {self._logs}")
         return code
 
     def _note(self, words: str) -> None:

@@ -155,10 +155,9 @@ NOT_FOUND = "NOT_FOUND"
 
 def is_missing(answer: Answer) -> bool:
     """Returns whether a call says that what it is about does not exist."""
-    said = answer.err.casefold()
-    return answer.code != 0 and any(
-        words in said for words in ("not_found", "notfound", "not found", "was not found")
-    )
+    # As the Cloud TPU API, Compute Engine, Kubernetes Engine and kubectl put it, and not as a shell puts it of a program.
+    words = ("NOT_FOUND", "was not found", "code=404", "(NotFound)")
+    return answer.code != 0 and any(word in answer.err for word in words)
 
 
 def is_there_already(answer: Answer) -> bool:

@@ -39,6 +39,11 @@ def pack_checkout(root: pathlib.Path = ROOT) -> pathlib.Path:
     return path
 
 
+def digest_of(archive: pathlib.Path) -> str:
+    """Returns what tells the archive of one checkout from that of another."""
+    return archive.name.removeprefix("t5like-").removesuffix(".tar.gz")
+
+
 def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""

@@ -15,7 +15,7 @@ def dry_answers(request: Request, action: str) -> Mapping[str, Sequence[str] | C
     states = [*([NOT_FOUND] * (request.slices if request.backend == "gke" else 1) if is_new else [])]
     states.append(_THERE.get(request.backend, ""))
     if request.backend == "gke":
-        images = [NOT_FOUND, ""] if action == "babysit" else [""]
+        images = {"babysit": [NOT_FOUND, NOT_FOUND, ""], "setup": [NOT_FOUND]}.get(action, [""])
         pods = [json.dumps({"items": [{"metadata": {"name": f"{request.name}-slice-0-0-xxxxx"}}]})]
         return {"state": states, "job": _jobset_answers(action), "pods": pods, "image": images}
     jobs = {"run": ["job 0 none"], "babysit": ["job 0 bare", "job 0 none", "job 1 running", "job 1 exited 0"]}
@@ -25,8 +25,9 @@ def dry_answers(request: Request, action: str) -> Mapping[str, Sequence[str] | C
 
 
 def _jobset_answers(action: str) -> list[str]:
+    labels = {"t5like-attempt": "1", "t5like-key": ""}
     running, done = (
-        json.dumps({"metadata": {"labels": {"t5like-attempt": "1"}}, "status": status})
+        json.dumps({"metadata": {"labels": labels}, "status": status})
         for status in ({}, {"terminalState": "Completed"})
     )
     return {"run": [NOT_FOUND], "babysit": [NOT_FOUND, NOT_FOUND, NOT_FOUND, running, done]}.get(

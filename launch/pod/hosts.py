@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from launch.pod.backends.base import Backend
 from launch.pod.calls import Call, CallError, Shell
 from launch.pod.checkout import pack_checkout
-from launch.pod.jobs import HostJob, newest_attempt, parse_state
+from launch.pod.jobs import HostJob, key_of, parse_state
 from t5like.errors import UserError
 
 _JOB = "t5like/launch/host/job.sh"
-_STATE = f"test -e {_JOB} && bash {_JOB} state || echo job 0 bare"
+_READY = '[ "$(cat t5like-jobs/ready 2>/dev/null)" = "$(cat /proc/sys/kernel/random/boot_id)" ]'
+_STATE = f"if {_READY}; then bash {_JOB} state; else echo job 0 bare; fi"
 _SETUP_SECONDS, _COPY_SECONDS = 1800.0, 600.0
-_TRIES, _WAIT_SECONDS = 4, 10.0
+_TRIES = 4
 _DOCTOR_SECONDS = 900.0
 
 
@@ -41,9 +42,6 @@ class Host:
 
 class SshBackend(Backend):
     """A backend with machines to log in to; see `Backend`."""
-
-    # Between tries of what ssh could not do; tests have no patience.
-    wait_seconds = _WAIT_SECONDS
 
     @abc.abstractmethod
     def hosts(self, shell: Shell) -> list[Host]:
@@ -69,6 +67,9 @@ class SshBackend(Backend):
         """Returns what the job has to be told on a host that its machine does not say itself."""
         return {}
 
+    def connect(self, shell: Shell) -> None:
+        """See `Backend`. There is nothing to prepare."""
+
     def setup(self, shell: Shell) -> None:
         """See `Backend`. A host on which the job runs keeps the checkout it runs."""
         hosts = self.hosts(shell)
@@ -85,13 +86,13 @@ class SshBackend(Backend):
 
     def run(self, shell: Shell, command: Sequence[str], attempt: int) -> None:
         """See `Backend`."""
-        hosts = self.hosts(shell)
+        hosts = self.in_order(shell, self.hosts(shell))
 
         self._on_all(
             shell,
             hosts,
             lambda host: self.on_host(
-                host, f"bash {_JOB} start {attempt} {self._words(hosts, host, command)}"
+                host, f"bash {_JOB} start {attempt} {key_of(command)} {self._words(hosts, host, command)}"
             ),
         )
 
@@ -102,31 +103,43 @@ class SshBackend(Backend):
 
     def jobs(self, shell: Shell) -> list[HostJob]:
         """See `Backend`."""
+        return [job for _, job in self._jobs(shell)]
+
+    def _jobs(self, shell: Shell) -> list[tuple[Host, HostJob]]:
+        """Returns each host and its job; one that does not answer is asked twice, for ssh fails now and then."""
         hosts = self.hosts(shell)
-        answers = shell.call_all(self.on_host(host, _STATE, asks="job") for host in hosts)
-        return [parse_state(host.name, answer.out) for host, answer in zip(hosts, answers, strict=True)]
+
+        def ask(those: Sequence[Host]) -> dict[Host, HostJob]:
+            answers = shell.call_all(self.on_host(host, _STATE, asks="job") for host in those)
+            return {
+                host: parse_state(host.name, answer.out) for host, answer in zip(those, answers, strict=True)
+            }
+
+        jobs = ask(hosts)
+        silent = [host for host in hosts if jobs[host].how == "unreachable"]
+        jobs |= ask(silent)
+        return [(host, jobs[host]) for host in hosts]
 
     def fetch_logs(self, shell: Shell, folder: pathlib.Path) -> list[str]:
         """See `Backend`. Those of an attempt go to a folder of its own."""
-        hosts = self.hosts(shell)
-        attempt = newest_attempt(self.jobs(shell))
-        place = folder / f"attempt-{attempt}"
-        files = [place / f"{host.name}.log" for host in hosts]
+        jobs = self._jobs(shell)
+        missed = [job.host for _, job in jobs if job.how == "unreachable"]
+        found = [(host, job.attempt) for host, job in jobs if job.attempt]
+        files = [folder / f"attempt-{attempt}" / f"{host.name}.log" for host, attempt in found]
         offsets = [file.stat().st_size if file.exists() else 0 for file in files]
         mark = "the log follows"
         answers = shell.call_all(
             self.on_host(host, f"echo {shlex.quote(mark)}; bash {_JOB} log {attempt} {offset}")
-            for host, offset in zip(hosts, offsets, strict=True)
+            for (host, attempt), offset in zip(found, offsets, strict=True)
         )
         if shell.is_dry:
             return []
-        missed = []
-        for host, file, answer in zip(hosts, files, answers, strict=True):
+        for (host, _), file, answer in zip(found, files, answers, strict=True):
             _, is_whole, text = answer.out.partition(f"{mark}\n")
             if answer.code or not is_whole:
                 missed.append(host.name)
             elif text:
-                place.mkdir(parents=True, exist_ok=True)
+                file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("ab") as log:
                     log.write(text.encode("utf-8", "surrogateescape"))
         return missed
@@ -136,9 +149,9 @@ class SshBackend(Backend):
         first = self.in_order(shell, self.hosts(shell))[0]
         return shell.show(self.on_host(first, f"bash {_JOB} follow"))
 
-    def stop(self, shell: Shell, grace_seconds: int) -> None:
+    def stop(self, shell: Shell, grace_seconds: int, *, is_final: bool = True) -> None:
         """See `Backend`."""
-        script = f"test ! -e {_JOB} || bash {_JOB} stop {grace_seconds}"
+        script = f"test ! -e {_JOB} || bash {_JOB} {'stop' if is_final else 'end'} {grace_seconds}"
         self._on_all(
             shell,
             self.hosts(shell),
@@ -149,7 +162,7 @@ class SshBackend(Backend):
         """See `Backend`."""
         hosts = self.in_order(shell, self.hosts(shell))
         command = ["t5like", "doctor", *arguments]
-        begin = 'cd t5like && export PATH="$HOME/t5like-env/bin:$PATH" &&'
+        begin = 'ulimit -n 100000 2>/dev/null; cd t5like && export PATH="$HOME/t5like-env/bin:$PATH" &&'
         answers = shell.call_all(
             self.on_host(
                 host, f"{begin} {self._words(hosts, host, command)}", timeout_seconds=_DOCTOR_SECONDS
@@ -193,7 +206,8 @@ def _setup_script(archive: str, bucket: str | None) -> str:
     arguments = f" {shlex.quote(bucket)}" if bucket else ""
     steps = (
         "set -e",
-        f"if test -e {_JOB} && bash {_JOB} state | grep -q running; then echo the job runs here; exit 0; fi",
+        f"if {_READY} && bash {_JOB} state | grep -q running; then echo the job runs here; exit 0; fi",
+        "rm -f t5like-jobs/ready",
         "rm -rf t5like.new && mkdir t5like.new",
         f"tar -xzf {archive} -C t5like.new",
         "rm -rf t5like && mv t5like.new t5like",

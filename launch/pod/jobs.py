@@ -2,6 +2,8 @@
 
 import dataclasses
 import enum
+import hashlib
+import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +11,9 @@ from t5like.errors import (
     CheckpointError,
     DamagedDataError,
     DivergenceError,
+    HangError,
+    HostLostError,
+    PreemptedError,
     UserError,
 )
 
@@ -22,6 +27,8 @@ INCURABLE = tuple(
         }
     )
 )
+# Codes after which the same command goes on.
+CURABLE = tuple(kind.exit_code for kind in (HostLostError, PreemptedError, HangError))
 LOST_CODE = 137  # as of what SIGKILL ended
 
 How = Literal["unreachable", "bare", "none", "running", "exited", "stopped", "lost"]
@@ -34,12 +41,14 @@ class HostJob:
     Attributes:
       how: it stands; "bare" is a host that has not been set up, "lost" an attempt that ended without a code.
       code: its exit code, once it has one.
+      key: that of its command.
     """
 
     host: str
     how: How
     attempt: int = 0
     code: int | None = None
+    key: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -71,13 +80,22 @@ def parse_state(host: str, text: str) -> HostJob:
     """Returns what a host says of its job: "job 3 exited 7"; whatever else it says counts for nothing."""
     for line in text.splitlines():
         match line.split():
-            case ["job", attempt, "none" | "bare" | "running" | "lost" as how] if attempt.isdecimal():
-                return HostJob(host, how, int(attempt))
-            case ["job", attempt, "exited" | "stopped" as how, code] if (
-                attempt.isdecimal() and code.isdecimal()
-            ):
-                return HostJob(host, how, int(attempt), int(code))
+            case ["job", attempt, "none" | "bare" | "running" | "lost" as how, *key] if attempt.isdecimal():
+                return HostJob(host, how, int(attempt), key="".join(key))
+            case ["job", attempt, "exited" | "stopped" as how, code, *key] if f"{attempt}{code}".isdecimal():
+                return HostJob(host, how, int(attempt), int(code), "".join(key))
     return HostJob(host, "unreachable")
+
+
+def key_of(command: Sequence[str]) -> str:
+    """Returns what tells a command from others."""
+    return hashlib.sha256("\0".join(command).encode()).hexdigest()[:12]
+
+
+def next_attempt(jobs: Sequence[HostJob], logs: pathlib.Path) -> int:
+    """Returns a number that no attempt has had: none on these hosts, and none of which there are logs."""
+    earlier = [path.name.removeprefix("attempt-") for path in logs.glob("attempt-*")]
+    return max([newest_attempt(jobs), *(int(name) for name in earlier if name.isdecimal())]) + 1
 
 
 def newest_attempt(jobs: Sequence[HostJob]) -> int:
@@ -92,7 +110,7 @@ def judge(jobs: Sequence[HostJob]) -> Verdict:
         return Verdict.UNREACHABLE
     if any(job.how == "bare" for job in jobs):
         return Verdict.BARE
-    if attempt == 0:
+    if all(job.how == "none" for job in jobs):
         return Verdict.IDLE
     current = [job for job in jobs if job.attempt == attempt]
     if any(job.how == "stopped" for job in current):

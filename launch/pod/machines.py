@@ -86,6 +86,11 @@ class Machines:
         return self.topology.num_chips if self.topology.num_chips in self.kind.single_hosts else 4
 
     @property
+    def devices_per_host(self) -> int:
+        """Devices that JAX sees on each machine."""
+        return self.chips_per_host * self.topology.chip.devices_per_chip
+
+    @property
     def num_hosts(self) -> int:
         """Machines of a slice."""
         return math.ceil(self.topology.num_chips / self.chips_per_host)

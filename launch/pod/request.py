@@ -13,7 +13,7 @@ BACKENDS = ("qr", "gce", "gke")
 Capacity = Literal["on_demand", "spot", "reserved", "flex_start"]
 PRICES = pathlib.Path(__file__).parents[1] / "prices.csv"
 
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,37}[a-z0-9])?")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,35}[a-z0-9])?")
 _ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
 _BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,61}[a-z0-9]")
 # Chips that a backend rents out, and those of them with flex-start.
@@ -37,6 +37,7 @@ class Request:
       max_wait_hours: after which a request that has not been granted fails.
       cluster: of Kubernetes, in which the nodes are to be.
       image: of containers, for Kubernetes.
+      tag: of the image that is built where none is named; it tells checkouts apart.
       bucket: that all hosts see as the folder /mnt/bucket.
       env_file: variables for the command, NAME=VALUE a line, which are in no command line and in no log.
     """
@@ -56,6 +57,7 @@ class Request:
     service_account: str | None = None
     cluster: str | None = None
     image: str | None = None
+    tag: str = "checkout"
     bucket: str | None = None
     env_file: pathlib.Path | None = None
 
@@ -107,7 +109,7 @@ class Request:
     def _check_names(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise UserError(
-                f"--name {self.name!r} must be 1 to 39 of a-z, 0-9 and -, begin with a letter and not end with -."
+                f"--name {self.name!r} must be 1 to 37 of a-z, 0-9 and -, begin with a letter and not end with -."
             )
         if not _ZONE.fullmatch(self.zone):
             raise UserError(f"--zone {self.zone!r} is no zone; one is us-east1-d, a region with a letter.")

@@ -26,6 +26,15 @@ NEXT_STATES = {
     "SUSPENDING": "SUSPENDED",
 }
 MARK = "SIMULATED_HOST"
+# The metadata of a machine of Compute Engine: the numbers that machines have in a slice are not in the order of their names.
+_CURL = """#!/bin/sh
+case "$SIMULATED_HOST" in
+*-z-w0) echo 0 ;;
+*-y-w0) echo 1 ;;
+*-x-w0) echo 2 ;;
+*) echo 3 ;;
+esac
+"""
 _UV = """#!/bin/sh
 # Makes an environment of the interpreter that runs the tests, with the checkout of this machine in it.
 if [ "$1" = venv ]; then
@@ -51,7 +60,7 @@ class Cloud:
         """Returns a new cloud.
 
         Args:
-          faults: what goes wrong: `failing_creations`, how many requests fail; `failing_calls`, how many logins fail;
+          faults: what goes wrong: `refused`, what is said to all requests; `failing_creations`, how many requests fail; `failing_calls`, how many logins fail;
             `slow_seconds`, how long each takes; `host_variables`, what the machines say of themselves.
         """
         cloud = cls(folder)
@@ -61,7 +70,7 @@ class Cloud:
             path = folder / "bin" / program
             path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} {folder} {program} "$@"\n')
             path.chmod(0o755)
-        programs = {"uv": _UV.format(python=sys.executable), "sudo": "#!/bin/sh\nexit 1\n"}
+        programs = {"uv": _UV.format(python=sys.executable), "sudo": "#!/bin/sh\nexit 1\n", "curl": _CURL}
         for name, text in programs.items():
             (folder / "host-bin" / name).write_text(text)
             (folder / "host-bin" / name).chmod(0o755)
@@ -208,7 +217,7 @@ class Program:
                     return 0 if "images/image" in state["made"] else _fail(1, "NOT_FOUND: image")
             case ["builds", "submit", _]:
                 return self._make("images", "image", {})
-            case ["container", "clusters", "get-credentials", _]:
+            case ["container", "clusters", "get-credentials", _] | ["artifacts", "repositories", "create", _]:
                 return 0
             case ["compute", ("resource-policies" | "instance-templates") as kind, "create", *_, name]:
                 return self._make(kind, name, {})
@@ -218,6 +227,8 @@ class Program:
 
     def _make(self, kind: str, name: str, what: dict) -> int:
         with self.cloud.opened() as state:
+            if "refused" in state["faults"]:
+                return _fail(1, state["faults"]["refused"])
             if f"{kind}/{name}" in state["made"]:
                 return _fail(1, f"ALREADY_EXISTS: {name}")
             state["made"][f"{kind}/{name}"] = what
@@ -225,7 +236,11 @@ class Program:
 
     def _unmake(self, kind: str, name: str) -> int:
         with self.cloud.opened() as state:
-            return 0 if state["made"].pop(f"{kind}/{name}", None) else _fail(1, f"NOT_FOUND: {name}")
+            if state["faults"].get("failing_deletions", 0) > 0:
+                state["faults"]["failing_deletions"] -= 1
+                return _fail(1, "try again later")
+            found = state["made"].pop(f"{kind}/{name}", None)
+        return _fail(1, f"NOT_FOUND: {name}") if found is None else 0
 
     def _queued(self) -> dict:
         """Returns a new queued resource."""
@@ -320,7 +335,7 @@ class Program:
                 with self.cloud.opened() as state:
                     found = state["made"].get("jobset/jobset")
                     if found is None:
-                        return _fail(1, f'jobsets "{name}" not found')
+                        return _fail(1, f'Error from server (NotFound): jobsets "{name}" not found')
                     print(json.dumps({**found["manifest"], "status": found["status"]}))
                 return 0
             case ["get", "pods"]:
@@ -334,6 +349,8 @@ class Program:
                 self._unmake("jobset", "jobset")
                 return 0
             case ["delete" | "create", "secret", *_]:
+                return 0
+            case ["get", "customresourcedefinition", _]:
                 return 0
         return _fail(2, f"this cloud does not know: {' '.join(names)}")
 

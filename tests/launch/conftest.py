@@ -41,7 +41,7 @@ class Launcher:
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Returns what an action came to."""
         with self.start(*words) as process:
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def log(self, attempt: int, host: str = "base-w0") -> str:

@@ -48,7 +48,6 @@ def test_a_job_is_brought_to_its_end_and_nothing_is_left_that_costs(launcher: Ma
     assert "it is done; the slices are given back" in done.stderr
     (deleted,) = told(launch.cloud, "queued-resources", "delete")
     assert told(launch.cloud, "job.sh log")[-1] < deleted, "logs come first"
-    assert "--require-hashes launch/tpu.lock" not in done.stderr
 
 
 def test_slices_stay_if_the_user_says_so(launcher: MakeLauncher) -> None:
@@ -87,7 +86,7 @@ def test_a_job_that_always_fails_is_given_up(launcher: MakeLauncher, tmp_path: p
     done = launch(*FAST, "--max_failures", "2", "babysit", *counting(tmp_path, "exit 1"))
     assert done.returncode == 1
     assert num_begun(tmp_path) == 3
-    assert "it ended with 1 3 times in a row" in done.stderr
+    assert "it ended with 1, after 3 attempts" in done.stderr
     assert launch.cloud.made("queued-resources", "base") is None
 
 
@@ -117,8 +116,8 @@ def test_requests_that_fail_are_made_again_but_not_for_ever(launcher: MakeLaunch
 def test_requests_that_always_fail_are_given_up(launcher: MakeLauncher) -> None:
     launch = launcher(failing_creations=100)
     done = launch(*FAST, "--max_failures", "3", "babysit", "true")
-    assert done.returncode == 2
-    assert "The slices have failed 4 times in a row" in done.stderr
+    assert done.returncode == 1
+    assert "the slices have failed 4 times in a row: try another zone" in done.stderr
     assert len(told(launch.cloud, "queued-resources", "create")) == 4
     assert launch.cloud.made("queued-resources", "base") is None
 
@@ -186,15 +185,92 @@ def test_kubernetes_fails_with_the_code_of_its_pod(launcher: MakeLauncher) -> No
 
 def test_hosts_on_compute_engine_are_told_of_one_another(launcher: MakeLauncher) -> None:
     launch = launcher("gce")
-    words = ("--type", "v6e-8", "--zone", "us-east5-b", "--slices", "2")
+    words = ("--type", "v5p-16", "--zone", "us-east5-b", "--slices", "2")
     shows = 'echo "$T5LIKE_HOST of $T5LIKE_NUM_HOSTS at $T5LIKE_COORDINATOR, slice $MEGASCALE_SLICE_ID"'
     done = launch(*words, *FAST, "babysit", "bash", "-c", shows)
     assert done.returncode == 0, done.stderr
-    assert launch.log(1, "base-0-z") == "0 of 2 at base-0-z:8479, slice 0\n"
-    assert launch.log(1, "base-1-z") == "1 of 2 at base-0-z:8479, slice 1\n"
+    for number, host in enumerate(("base-0-z", "base-0-y", "base-1-z", "base-1-y")):
+        assert launch.log(1, host) == f"{number} of 4 at base-0-z:8479, slice {number // 2}\n"
+    for kind, name in (("groups", "base-0"), ("groups", "base-1"), ("instance-templates", "base")):
+        assert launch.cloud.made(kind, name) is None
+    assert launch.cloud.made("resource-policies", "base") is None
+
+
+def test_machines_of_compute_engine_that_are_taken_away_are_asked_for_anew(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher("gce")
+    words = ("--type", "v6e-8", "--zone", "us-east5-b")
+    with launch.start(
+        *words, *FAST, "babysit", *counting(tmp_path, '[ "$n" -gt 1 ] || sleep 300')
+    ) as process:
+        wait_for(lambda: num_begun(tmp_path) == 1)
+        with launch.cloud.opened() as state:
+            state["made"]["groups/base-0"]["size"] = 0
+        launch.cloud.remove_hosts("base-0")
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 0, err
+    assert num_begun(tmp_path) == 2
+
+
+def test_delete_removes_what_is_left_where_a_part_is_missing(launcher: MakeLauncher) -> None:
+    launch = launcher("gce")
+    words = ("--type", "v6e-8", "--zone", "us-east5-b", "--slices", "2")
+    assert launch(*words, "create").returncode == 0
+    with launch.cloud.opened() as state:
+        del state["made"]["groups/base-1"]
+    assert launch(*words, "delete").returncode == 0
     assert launch.cloud.made("groups", "base-0") is None
     assert launch.cloud.made("instance-templates", "base") is None
-    assert launch.cloud.made("resource-policies", "base") is None
+    assert launch(*words, "delete").returncode == 0, "twice is as good as once"
+
+
+def test_a_job_that_is_done_is_not_run_again_when_its_slices_cannot_be_given_back(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher(failing_deletions=3)
+    done = launch(*FAST, "babysit", *counting(tmp_path, "true"))
+    assert done.returncode == 0, done.stderr
+    assert num_begun(tmp_path) == 1
+    assert launch.cloud.made("queued-resources", "base") is None
+
+
+def test_what_another_command_came_to_is_not_taken_for_this_one_s(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher()
+    assert launch(*FAST, "--keep_slices", "babysit", "true").returncode == 0
+    assert launch(*FAST, "--keep_slices", "babysit", *counting(tmp_path, "exit 2")).returncode == 2
+    assert num_begun(tmp_path) == 1
+    assert launch(*FAST, "--keep_slices", "babysit", *counting(tmp_path, "exit 2")).returncode == 2
+    assert num_begun(tmp_path) == 2, "whoever gives it again has mended something"
+    assert launch(*FAST, "--keep_slices", "babysit", "true").returncode == 0
+    assert launch(*FAST, "babysit", "true").returncode == 0
+    assert len(list((tmp_path / "logs").iterdir())) == 4, "the last one was done already"
+
+
+def test_a_command_that_runs_is_left_alone_by_another(launcher: MakeLauncher) -> None:
+    launch = launcher()
+    with launch.start(*FAST, "babysit", "sleep", "300") as process:
+        wait_for(lambda: "running" in launch("status").stdout)
+        done = launch(*FAST, "babysit", "true")
+        assert done.returncode == 2
+        assert "Another command runs on these slices" in done.stderr
+        assert launch("doctor").returncode == 2
+        assert process.poll() is None
+        process.kill()
+
+
+def test_the_doctor_examines_the_hosts(launcher: MakeLauncher) -> None:
+    launch = launcher(
+        host_variables={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    )
+    for _ in range(3):
+        launch("create")
+    assert launch("setup").returncode == 0
+    done = launch("doctor", "--seconds", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok   devices    8 of cpu, hosts: 1" in done.stdout
 
 
 def test_tokens_reach_the_job_and_no_command_line(launcher: MakeLauncher, tmp_path: pathlib.Path) -> None:
@@ -204,3 +280,31 @@ def test_tokens_reach_the_job_and_no_command_line(launcher: MakeLauncher, tmp_pa
     assert done.returncode == 0, done.stderr
     assert launch.log(1) == "11\n"
     assert "very-secret" not in json.dumps(launch.cloud.calls()) + done.stdout + done.stderr
+
+
+def test_hosts_that_cannot_be_made_ready_are_given_back(launcher: MakeLauncher) -> None:
+    launch = launcher()
+    (launch.cloud.folder / "host-bin" / "uv").write_text("#!/bin/sh\necho no room >&2\nexit 1\n")
+    done = launch(*FAST, "--max_failures", "1", "babysit", "true")
+    assert done.returncode == 1
+    assert "the hosts cannot be made ready" in done.stderr
+    assert "no room" in done.stderr
+    assert launch.cloud.made("queued-resources", "base") is None
+
+
+def test_a_request_that_is_refused_is_not_made_for_ever(launcher: MakeLauncher) -> None:
+    launch = launcher(refused="PERMISSION_DENIED: quota")
+    done = launch(*FAST, "--max_failures", "2", "babysit", "true")
+    assert done.returncode == 1
+    assert "PERMISSION_DENIED: quota" in done.stderr
+    assert len(told(launch.cloud, "queued-resources", "create")) == 3
+
+
+def test_who_cannot_see_anything_at_all_ends_at_once(launcher: MakeLauncher) -> None:
+    launch = launcher()
+    (launch.cloud.folder / "bin" / "gcloud").write_text(
+        "#!/bin/sh\necho 'ERROR: not logged in' >&2\nexit 1\n"
+    )
+    done = launch(*FAST, "babysit", "true")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("ended with 1: ERROR: not logged in")

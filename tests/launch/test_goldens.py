@@ -65,7 +65,7 @@ def test_words_of_the_command_survive_both_shells() -> None:
         (script,) = [
             word.removeprefix("--command=") for word in shlex.split(line) if word.startswith("--command=")
         ]
-        assert shlex.split(script)[4:] == list(COMMAND)
+        assert shlex.split(script)[5:] == list(COMMAND)
 
 
 @pytest.mark.parametrize("capacity", CAPACITIES)

@@ -59,7 +59,7 @@ def test_a_slice_is_so_many_machines(
             {"--type": "v4-8", "--backend": "gce"},
             "--backend gce has no v4; take --backend qr or --backend gke.",
         ),
-        ({"--name": "Base"}, "--name 'Base' must be 1 to 39 of a-z, 0-9 and -"),
+        ({"--name": "Base"}, "--name 'Base' must be 1 to 37 of a-z, 0-9 and -"),
         ({"--zone": "us-east5"}, "--zone 'us-east5' is no zone; one is us-east1-d"),
         ({"--project": ""}, "--project is empty"),
         ({"--slices": "0"}, "--slices is 0, but must be at least 1."),

@@ -26,13 +26,19 @@ class Backend(abc.ABC):
 
     Attributes:
       recreates: whether slices that are taken away come back by themselves, and the job with them.
+      wait_seconds: between tries of what a host could not do.
     """
 
     recreates = False
+    wait_seconds = 10.0
 
     def __init__(self, request: Request):
         """Calls nothing."""
         self.request = request
+
+    @abc.abstractmethod
+    def connect(self, shell: Shell) -> None:
+        """Prepares this machine for the calls of the others."""
 
     @abc.abstractmethod
     def create(self, shell: Shell) -> None:
@@ -63,8 +69,8 @@ class Backend(abc.ABC):
         """Shows the log of the first host as it grows; returns an exit code."""
 
     @abc.abstractmethod
-    def stop(self, shell: Shell, grace_seconds: int) -> None:
-        """Tells the job to end, and ends it after so many seconds."""
+    def stop(self, shell: Shell, grace_seconds: int, *, is_final: bool = True) -> None:
+        """Tells the job to end, and ends it after so many seconds; if that is final, it counts as stopped."""
 
     @abc.abstractmethod
     def doctor(self, shell: Shell, arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from launch.pod.backends.base import SliceState
 from launch.pod.calls import Answer, Call, CallError, Shell, is_missing, make, unmake
 from launch.pod.hosts import Host, SshBackend
 
-_COMING = {None, "", "PENDING", "PROVISIONING", "STAGING"}
+_COMING, _UNKNOWN = {"PENDING", "PROVISIONING", "STAGING"}, {None, ""}
 _MAKES = {"CREATING", "CREATING_WITHOUT_RETRIES"}
 _LEFT = {"STOPPING", "STOPPED", "TERMINATED", "SUSPENDING", "SUSPENDED", "DEPROVISIONING"}
 _WORKER = (
@@ -31,6 +31,7 @@ class ComputeEngine(SshBackend):
     def create(self, shell: Shell) -> None:
         """See `Backend`."""
         request = self.request
+        self._delete_plans(shell)  # those of an earlier request, which may have been another
         make(
             shell,
             self._gcloud(
@@ -62,11 +63,14 @@ class ComputeEngine(SshBackend):
         groups = self._instances(shell)
         if not groups:
             return SliceState.MISSING
+        if len(groups) < self.request.slices:
+            return SliceState.GONE
         machines = [instance for group in groups for instance in group]
         statuses = {machine.get("instanceStatus") for machine in machines}
         is_coming = any(machine.get("currentAction") in _MAKES for machine in machines)
         # Nothing repairs a slice: one that lacks a machine which nobody makes has lost it.
-        if statuses & _LEFT or (0 < len(machines) < self.request.num_hosts and not is_coming):
+        lacks = len(machines) < self.request.num_hosts or bool(statuses & _UNKNOWN)
+        if statuses & _LEFT or (lacks and not is_coming):
             return SliceState.GONE
         if len(machines) < self.request.num_hosts or is_coming or statuses & _COMING:
             return SliceState.WAITING
@@ -74,16 +78,16 @@ class ComputeEngine(SshBackend):
 
     def delete(self, shell: Shell) -> None:
         """See `Backend`."""
-        request = self.request
         for group in self._groups():
             unmake(shell, self._group("delete", group, "--quiet", seconds=_DELETE_SECONDS))
+        self._delete_plans(shell)
+
+    def _delete_plans(self, shell: Shell) -> None:
+        """Deletes what groups are made by."""
+        request = self.request
         unmake(shell, self._gcloud("instance-templates", "delete", request.name, "--quiet"))
-        unmake(
-            shell,
-            self._gcloud(
-                *("resource-policies", "delete", request.name, f"--region={request.region}", "--quiet")
-            ),
-        )
+        words = ("resource-policies", "delete", request.name, f"--region={request.region}", "--quiet")
+        unmake(shell, self._gcloud(*words))
 
     def hosts(self, shell: Shell) -> list[Host]:
         """See `SshBackend`."""
@@ -97,14 +101,13 @@ class ComputeEngine(SshBackend):
 
     def in_order(self, shell: Shell, hosts: Sequence[Host]) -> list[Host]:
         """See `SshBackend`. Machines know which number they have been given in their slice, as JAX counts them."""
-        answers = shell.call_all(self.on_host(host, _WORKER, asks="worker") for host in hosts)
-        numbers = [answer.out.strip() for answer in answers]
-        known = all(map(str.isdecimal, numbers))
-        order = [
-            (host.slice, int(number) if known else host.worker)
-            for host, number in zip(hosts, numbers, strict=True)
-        ]
-        return [host for _, host in sorted(zip(order, hosts, strict=True), key=lambda pair: pair[0])]
+        calls = [self.on_host(host, _WORKER, asks="worker") for host in hosts]
+        numbered = []
+        for host, call, answer in zip(hosts, calls, shell.call_all(calls), strict=True):
+            if not answer.out.strip().isdecimal():
+                raise CallError(call, answer, where=host.name)
+            numbered.append((host.slice, int(answer.out), host))
+        return [host for _, _, host in sorted(numbered, key=lambda each: each[:2])]
 
     def variables(self, hosts: Sequence[Host], host: Host) -> dict[str, str]:
         """See `SshBackend`. Nobody else tells machines of several groups of one another."""
@@ -146,13 +149,13 @@ class ComputeEngine(SshBackend):
         )
 
     def _instances(self, shell: Shell) -> list[list[dict[str, Any]]]:
-        """Returns the machines of each slice, of none where there is none."""
+        """Returns the machines of each slice that there is."""
         calls = [self._list(group) for group in self._groups()]
         answers = shell.call_all(calls)
-        if any(map(is_missing, answers)):
-            return []
         found = []
         for call, answer in zip(calls, answers, strict=True):
+            if is_missing(answer):
+                continue
             if answer.code:
                 raise CallError(call, answer)
             try:

@@ -12,8 +12,8 @@ from typing import Any
 
 from launch.pod.backends.base import Backend, SliceState
 from launch.pod.calls import Call, CallError, Shell, is_missing, make, must, unmake
-from launch.pod.checkout import ROOT
-from launch.pod.jobs import INCURABLE, HostJob
+from launch.pod.checkout import pack_checkout
+from launch.pod.jobs import INCURABLE, HostJob, key_of
 from t5like.errors import UserError
 
 _STATES = {
@@ -25,7 +25,18 @@ _STATES = {
     "ERROR": SliceState.FAILED,
 }
 _CONTAINER = "t5like"
-_MAX_RESTARTS = 100
+# A slice that is taken away is a restart like another to JobSet.
+_MAX_RESTARTS = {"spot": 100, "other": 10}
+_ATTEMPT, _KEY = "t5like-attempt", "t5like-key"
+# Why a container waits that will never begin, and the shell's code for what cannot be run.
+_NEVER = {
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+}
+_CANNOT_START = 126
 _GRACE_SECONDS = 300
 _BUILD_SECONDS, _POOL_SECONDS = 3600.0, 3600.0
 _JOB_OF = "jobset.sigs.k8s.io/jobset-name"
@@ -37,6 +48,13 @@ class Kubernetes(Backend):
     """Node pools and a JobSet; see `Backend`."""
 
     recreates = True
+
+    def connect(self, shell: Shell) -> None:
+        """See `Backend`."""
+        request = self.request
+        words = ("container", "clusters", "get-credentials", str(request.cluster))
+        where = (f"--location={request.region}", f"--project={request.project}")
+        must(shell, Call(argv=("gcloud", *words, *where)))
 
     def create(self, shell: Shell) -> None:
         """See `Backend`."""
@@ -61,7 +79,8 @@ class Kubernetes(Backend):
                     )
                 ),
             )
-        self._get_credentials(shell)
+        # Before anything costs; it is installed once for each cluster.
+        must(shell, self._kubectl("get", "customresourcedefinition", "jobsets.jobset.x-k8s.io"))
         for pool in self._pools():
             make(shell, self._pool("create", pool, *self._asked_for(), seconds=_POOL_SECONDS))
 
@@ -73,35 +92,41 @@ class Kubernetes(Backend):
         ]
         for call, answer in zip(calls, shell.call_all(calls), strict=True):
             if is_missing(answer):
-                return SliceState.MISSING
+                states.append(SliceState.MISSING)
+                continue
             if answer.code or answer.out.strip() not in _STATES:
                 raise CallError(call, answer)
             states.append(_STATES[answer.out.strip()])
+        if SliceState.MISSING in states:
+            return SliceState.GONE if set(states) != {SliceState.MISSING} else SliceState.MISSING
         order = (SliceState.FAILED, SliceState.LEAVING, SliceState.WAITING, SliceState.ACTIVE)
         return min(states, key=order.index)
 
     def setup(self, shell: Shell) -> None:
         """See `Backend`. An image of this checkout is built where the user does not name one."""
-        self._get_credentials(shell)
         request = self.request
-        if request.image is None:
-            location = f"--region={request.region}", f"--project={request.project}"
-            with tempfile.TemporaryDirectory() as folder:
-                steps = pathlib.Path("cloudbuild.json" if shell.is_dry else f"{folder}/cloudbuild.json")
-                if not shell.is_dry:
-                    steps.write_text(json.dumps(self._build_steps()), encoding="utf-8")
-                build = (*("gcloud", "builds", "submit", str(ROOT)), f"--config={steps}", *location)
-                must(shell, Call(argv=build, timeout_seconds=_BUILD_SECONDS))
-        if request.env_file is not None:
-            secret = self._kubectl("delete", "secret", request.name, "--ignore-not-found")
-            must(shell, secret)
-            from_file = f"--from-env-file={request.env_file}"
-            must(shell, self._kubectl("create", "secret", "generic", request.name, from_file))
+        if self._has_image(shell):
+            return
+        repository = ("artifacts", "repositories", "create", "t5like", "--repository-format=docker")
+        where = f"--location={request.region}", f"--project={request.project}"
+        make(shell, Call(argv=("gcloud", *repository, *where)))
+        archive = pathlib.Path("t5like.tar.gz") if shell.is_dry else pack_checkout()
+        with tempfile.TemporaryDirectory() as folder:
+            steps = pathlib.Path("cloudbuild.json" if shell.is_dry else f"{folder}/cloudbuild.json")
+            if not shell.is_dry:
+                steps.write_text(json.dumps(self._build_steps()), encoding="utf-8")
+            build = ("gcloud", "builds", "submit", str(archive), f"--config={steps}")
+            where = (f"--region={request.region}", f"--project={request.project}")
+            must(shell, Call(argv=(*build, *where), timeout_seconds=_BUILD_SECONDS))
 
     def run(self, shell: Shell, command: Sequence[str], attempt: int) -> None:
         """See `Backend`. A JobSet that is over makes room for a new one."""
-        if any(job.is_over for job in self.jobs(shell)):
-            self.stop(shell, _GRACE_SECONDS)
+        request = self.request
+        self.stop(shell, _GRACE_SECONDS)
+        if request.env_file is not None:
+            must(shell, self._kubectl("delete", "secret", request.name, "--ignore-not-found"))
+            from_file = f"--from-env-file={request.env_file}"
+            must(shell, self._kubectl("create", "secret", "generic", request.name, from_file))
         manifest = json.dumps(self.manifest(command, attempt), indent=1)
         must(shell, self._kubectl("apply", "--filename=-", stdin=manifest))
 
@@ -113,15 +138,18 @@ class Kubernetes(Backend):
             return [HostJob("the JobSet", "none" if self._has_image(shell) else "bare")]
         try:
             found = json.loads(answer.out)
-            attempt = int(found["metadata"]["labels"]["t5like-attempt"])
+            attempt, key = (str(found["metadata"]["labels"][label]) for label in (_ATTEMPT, _KEY))
             end = found.get("status", {}).get("terminalState", "")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return [HostJob("the JobSet", "unreachable")]
+            state = (int(attempt), key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CallError(call, answer) from error
         if end == "Completed":
-            return [HostJob("the JobSet", "exited", attempt, 0)]
+            return [HostJob("the JobSet", "exited", state[0], 0, state[1])]
         if end == "Failed":
-            return [HostJob("the JobSet", "exited", attempt, self._worst_code(shell))]
-        return [HostJob("the JobSet", "running", attempt)]
+            return [HostJob("the JobSet", "exited", state[0], self._worst_code(shell), state[1])]
+        if self._cannot_start(shell):
+            return [HostJob("the JobSet", "exited", state[0], _CANNOT_START, state[1])]
+        return [HostJob("the JobSet", "running", state[0], key=state[1])]
 
     def fetch_logs(self, shell: Shell, folder: pathlib.Path) -> list[str]:
         """See `Backend`. A pod has a log of its own, and a new one after each restart."""
@@ -133,7 +161,11 @@ class Kubernetes(Backend):
                 missed.append(name)
             elif not shell.is_dry:
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{name}.log").write_bytes(answer.out.encode("utf-8", "surrogateescape"))
+                log, text = folder / f"{name}.log", answer.out.encode("utf-8", "surrogateescape")
+                # Nodes rotate logs, and then give less than they have given.
+                is_rotated = log.exists() and log.stat().st_size > len(text)
+                with log.open("ab" if is_rotated else "wb") as file:
+                    file.write(text)
         return missed
 
     def attach(self, shell: Shell) -> int:
@@ -141,7 +173,7 @@ class Kubernetes(Backend):
         first = f"job/{self.request.name}-slice-0"
         return shell.show(self._kubectl("logs", first, f"--container={_CONTAINER}", "--follow", "--tail=40"))
 
-    def stop(self, shell: Shell, grace_seconds: int) -> None:
+    def stop(self, shell: Shell, grace_seconds: int, *, is_final: bool = True) -> None:
         """See `Backend`. The grace is that of the manifest."""
         must(
             shell,
@@ -153,8 +185,8 @@ class Kubernetes(Backend):
     def doctor(self, shell: Shell, arguments: Sequence[str]) -> int:
         """See `Backend`. It is a job of its own, which may not be beside another."""
         raise UserError(
-            "On Kubernetes the doctor is a job: give `run t5like doctor --expected_chips "
-            f"{self.request.machines.chips_per_host}`, and read its logs."
+            "On Kubernetes the doctor is a job: give `run t5like doctor --expected_devices "
+            f"{self.request.machines.devices_per_host}`, and read its logs."
         )
 
     def delete(self, shell: Shell) -> None:
@@ -196,12 +228,12 @@ class Kubernetes(Backend):
             "kind": "JobSet",
             "metadata": {
                 "name": self.request.name,
-                "labels": {"t5like-attempt": str(attempt)},
+                "labels": {_ATTEMPT: str(attempt), _KEY: key_of(command)},
                 "annotations": _A_POOL_EACH,
             },
             "spec": {
                 "failurePolicy": {
-                    "maxRestarts": _MAX_RESTARTS,
+                    "maxRestarts": _MAX_RESTARTS["spot" if self.request.capacity == "spot" else "other"],
                     "rules": [
                         {
                             "name": "incurable",
@@ -265,6 +297,14 @@ class Kubernetes(Backend):
             raise CallError(call, answer)
         return not answer.code
 
+    def _cannot_start(self, shell: Shell) -> bool:
+        statuses = [
+            status
+            for pod in self._find_pods(shell)
+            for status in pod.get("status", {}).get("containerStatuses", [])
+        ]
+        return any(status.get("state", {}).get("waiting", {}).get("reason") in _NEVER for status in statuses)
+
     def _worst_code(self, shell: Shell) -> int:
         """Returns the exit code of a pod that failed, one that no restart cures before all others."""
         statuses = [
@@ -294,20 +334,12 @@ class Kubernetes(Backend):
 
     def _image(self) -> str:
         request = self.request
-        return f"{request.region}-docker.pkg.dev/{request.project}/t5like/{request.name}"
+        return f"{request.region}-docker.pkg.dev/{request.project}/t5like/{request.name}:{request.tag}"
 
     def _build_steps(self) -> dict[str, Any]:
         arguments = ["build", "--tag", self._image(), "--file", "launch/Dockerfile", "."]
         step = {"name": "gcr.io/cloud-builders/docker", "args": arguments}
         return {"steps": [step], "images": [self._image()]}
-
-    def _get_credentials(self, shell: Shell) -> None:
-        request = self.request
-        words = ("container", "clusters", "get-credentials", str(request.cluster))
-        must(
-            shell,
-            Call(argv=("gcloud", *words, f"--location={request.region}", f"--project={request.project}")),
-        )
 
     def _pool(self, verb: str, pool: str, *words: str, asks: str = "", seconds: float = 300.0) -> Call:
         request = self.request
