@@ -62,7 +62,7 @@ class MetricsLog:
         }
 
     def write(self, split: Split, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends one row, on its way to disk when the call returns.
+        """Appends one row, which is on the disk when the call returns: a machine may vanish after its checkpoint.
 
         Args:
           split: which rows of data the numbers are about.
@@ -75,6 +75,7 @@ class MetricsLog:
         row = {"step": int(step), "split": split} | {name: encode_number(x) for name, x in numbers.items()}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
         self._file.flush()
+        os.fsync(self._file.fileno())
         for name, number in numbers.items():
             self._writers[split].add_scalar(name, number, step)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 
 import pytest
@@ -11,6 +12,7 @@ from tensorboardX.proto import event_pb2
 
 from t5like.errors import UserError
 from t5like.metrics_log import (
+    METRICS_FILE,
     MetricsLog,
     decode_number,
     encode_number,
@@ -175,3 +177,13 @@ def test_input_wait_is_a_share_of_the_time_of_all_steps() -> None:
     assert input_wait_percent(rows) == pytest.approx(100 * 30 * 0.5 / (10 * 1.0 + 30 * 2.0))
     assert input_wait_percent(rows[1:2]) is None
     assert input_wait_percent([]) is None
+
+
+def test_a_row_is_on_the_disk_when_it_is_written(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append((tmp_path / METRICS_FILE).read_text()))
+    with MetricsLog(tmp_path, resume_step=None) as log:
+        log.write("train", 1, {"loss": 2.0})
+    assert synced == ['{"step": 1, "split": "train", "loss": 2.0}\n']

@@ -73,7 +73,7 @@ class Babysitter:
         self._patience, self._logs, self._say = patience, logs, say
         self._keeps_slices = keeps_slices
         self._failures = self._failed_slices = 0
-        self._has_seen = False
+        self._has_seen = self._has_seen_hosts = False
         self._attempt_began = 0.0
         self._was_active = self._is_set_up = False
         self._ignored_up_to = 0
@@ -103,7 +103,7 @@ class Babysitter:
         if self._over is not None:
             return self._give_back(*self._over)
         state = self._backend.state(self._shell)
-        is_first, self._has_seen = not self._has_seen, True
+        self._has_seen = True
         if state is not SliceState.ACTIVE:
             self._since.clear()
             self._note(f"the slices are {state.value}")
@@ -114,10 +114,10 @@ class Babysitter:
             return self._make_anew(is_failure=state is SliceState.FAILED or not self._was_active)
         if state is SliceState.ACTIVE:
             self._was_active = True
-            return self._attend(self._of_this_command(self._backend.jobs(self._shell), is_first=is_first))
+            return self._attend(self._of_this_command(self._backend.jobs(self._shell)))
         return None
 
-    def _of_this_command(self, jobs: Sequence[HostJob], *, is_first: bool) -> list[HostJob]:
+    def _of_this_command(self, jobs: Sequence[HostJob]) -> list[HostJob]:
         """Returns what counts: not what another command has come to, and nothing that failed or was stopped before this.
 
         Raises:
@@ -131,8 +131,10 @@ class Babysitter:
             )
         over = [job for job in jobs if job.is_over]
         is_good = all(job.how == "exited" and job.code == 0 for job in over)
-        if others or (is_first and over and not is_good and not any(job.how == "running" for job in jobs)):
+        is_idle = not any(job.how == "running" for job in jobs)
+        if others or (not self._has_seen_hosts and over and not is_good and is_idle):
             self._ignored_up_to = newest_attempt(jobs)
+        self._has_seen_hosts |= all(job.how != "unreachable" for job in jobs)
         # Set up anew at first, as whoever has mended something has mended it here.
         how: How = "none" if self._is_set_up else "bare"
         return [

@@ -19,7 +19,7 @@ from t5like.errors import UserError
 _JOB = "t5like/launch/host/job.sh"
 _READY = '[ "$(cat t5like-jobs/ready 2>/dev/null)" = "$(cat /proc/sys/kernel/random/boot_id)" ]'
 _STATE = f"if {_READY}; then bash {_JOB} state; else echo job 0 bare; fi"
-_SETUP_SECONDS, _COPY_SECONDS = 1800.0, 600.0
+_SETUP_SECONDS = 1800.0
 _TRIES = 4
 _DOCTOR_SECONDS = 900.0
 
@@ -87,7 +87,6 @@ class SshBackend(Backend):
     def run(self, shell: Shell, command: Sequence[str], attempt: int) -> None:
         """See `Backend`."""
         hosts = self.in_order(shell, self.hosts(shell))
-
         self._on_all(
             shell,
             hosts,

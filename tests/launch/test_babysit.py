@@ -244,9 +244,13 @@ def test_what_another_command_came_to_is_not_taken_for_this_one_s(
     assert num_begun(tmp_path) == 1
     assert launch(*FAST, "--keep_slices", "babysit", *counting(tmp_path, "exit 2")).returncode == 2
     assert num_begun(tmp_path) == 2, "whoever gives it again has mended something"
+    with launch.cloud.opened() as state:
+        state["faults"]["failing_calls"] = 3
+    assert launch(*FAST, "--keep_slices", "babysit", *counting(tmp_path, "exit 2")).returncode == 2
+    assert num_begun(tmp_path) == 3, "also if the hosts do not answer at first"
     assert launch(*FAST, "--keep_slices", "babysit", "true").returncode == 0
     assert launch(*FAST, "babysit", "true").returncode == 0
-    assert len(list((tmp_path / "logs").iterdir())) == 4, "the last one was done already"
+    assert len(list((tmp_path / "logs").iterdir())) == 5, "the last one was done already"
 
 
 def test_a_command_that_runs_is_left_alone_by_another(launcher: MakeLauncher) -> None:
