@@ -57,7 +57,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def finetuned(pretrained: tuple[Path, str]) -> tuple[Path, str]:
     """The fine-tuning run of launch/local.sh with fewer steps, and what it printed."""
     workdir = pretrained[0].parent / "finetune"
-    shorter = ["--num_steps", "160", "--eval_every_steps", "160", "--max_eval_examples", "200"]
+    shorter = ["--num_steps", "160", "--eval_every_steps", "160"]
     init = ("--init", str(pretrained[0]))
     arguments = ("configs/local_finetune.py", *init, "--workdir", str(workdir), *shorter)
     return workdir, t5like("finetune", *arguments)
