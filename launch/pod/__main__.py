@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
             options.backend == "gke" and options.action == "status"
         )
         if is_told_apart and not options.dry_run:
-            # Before anything costs: a folder that is no checkout has nothing to bring.
+            # Before anything costs.
             request = dataclasses.replace(request, tag=digest_of(pack_checkout()))
         logs = options.logs or pathlib.Path("runs/pods") / request.name
         backend = find_backend(request)

@@ -8,26 +8,22 @@ import subprocess
 import tarfile
 import tempfile
 
-from t5like.errors import UserError
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def pack_checkout(root: pathlib.Path = ROOT) -> pathlib.Path:
-    """Returns an archive of the files that git knows or does not ignore, under a name that tells its content.
+# What belongs to a checkout that git does not know, as one from a zip.
+_KNOWN = ("LICENSE", "README.md", "configs", "launch", "pyproject.toml", "setup.py", "t5like", "tests")
 
-    Raises:
-      UserError: git does not know the folder.
-    """
-    listed = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        capture_output=True,
-    )
-    if listed.returncode:
-        raise UserError(
-            f"{root} is no git checkout, so which of its files belong to it is not known; clone t5like."
-        )
-    names = sorted({name for name in listed.stdout.decode().split("\0") if (root / name).is_file()})
+
+def pack_checkout(root: pathlib.Path = ROOT) -> pathlib.Path:
+    """Returns an archive of the files that git knows or does not ignore, under a name that tells its content."""
+    names = _listed_by_git(root) or [
+        str(path.relative_to(root))
+        for known in _KNOWN
+        for path in (root / known, *(root / known).rglob("*"))
+        if "__pycache__" not in path.parts
+    ]
+    names = sorted({name for name in names if (root / name).is_file()})
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name in names:
@@ -37,6 +33,16 @@ def pack_checkout(root: pathlib.Path = ROOT) -> pathlib.Path:
     path = pathlib.Path(tempfile.gettempdir()) / f"t5like-{digest}.tar.gz"
     path.write_bytes(packed)
     return path
+
+
+def _listed_by_git(root: pathlib.Path) -> list[str]:
+    """Returns the names that git has for the files of a folder, none where there is no git or no checkout of its."""
+    listing = ("ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    try:
+        listed = subprocess.run(["git", "-C", str(root), *listing], capture_output=True)
+    except FileNotFoundError:
+        return []
+    return listed.stdout.decode().split("\0") if listed.returncode == 0 else []
 
 
 def digest_of(archive: pathlib.Path) -> str:
