@@ -49,6 +49,7 @@ cannot work, 1 a program that was called has failed and may succeed another time
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = message.replace(", COMMAND", "")  # which not every action has
         raise UserError(f"launch/pod.sh: {message}; see bash launch/pod.sh --help.")
 
 
@@ -131,6 +132,12 @@ def main(argv: Sequence[str]) -> int:
     except CallError as error:
         print(f"error: {error}", file=sys.stderr)
         return _CALL_FAILED
+    except OSError as error:
+        print(
+            f"error: {error.filename}: {error.strerror}; make room there, or give --logs a place that may be written to.",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
     except KeyboardInterrupt:
         print(
             "interrupted; what runs on the slices goes on, and so do their costs: `babysit` stays with it again, "

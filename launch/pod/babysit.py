@@ -75,7 +75,7 @@ class Babysitter:
         self._failures = self._failed_slices = 0
         self._has_seen = self._has_seen_hosts = False
         self._attempt_began = 0.0
-        self._was_active = self._is_set_up = False
+        self._was_active = self._is_set_up = self._was_running = False
         self._ignored_up_to = 0
         self._over: tuple[int, str] | None = None
         self._since: dict[Verdict, float] = {}
@@ -155,7 +155,7 @@ class Babysitter:
             return self._end(code, f"it ended with {code}, which no restart cures")
         match verdict:
             case Verdict.RUNNING:
-                self._failed_slices = 0
+                self._failed_slices, self._was_running = 0, True
                 self._keep_up_logs()
             case Verdict.BARE:
                 # A host that was ready is not so any more after a reboot; that is not to go on for ever.
@@ -165,6 +165,8 @@ class Babysitter:
                 return self._prepare(self._set_up)
             case Verdict.PARTLY:
                 return self._prepare(lambda: self._start(newest_attempt(jobs)))
+            case Verdict.IDLE if self._was_running:  # on Kubernetes what is stopped is gone
+                return self._end(_STOPPED_CODE, "somebody has stopped it", keeps_slices=True)
             case Verdict.IDLE:
                 return self._prepare(lambda: self._start(next_attempt(jobs, self._logs)))
             case Verdict.FAILED:
@@ -185,7 +187,7 @@ class Babysitter:
 
     def _create(self) -> int | None:
         """Asks for the slices; returns an exit code if that has failed too often."""
-        self._was_active = self._is_set_up = False
+        self._was_active = self._is_set_up = self._was_running = False
         self._ignored_up_to = 0
         try:
             self._backend.create(self._shell)
@@ -247,7 +249,7 @@ class Babysitter:
         """Fetches what there is of the logs; returns the hosts from which that could not be had."""
         try:
             return self._backend.fetch_logs(self._shell, self._logs)
-        except CallError as error:
+        except (CallError, OSError) as error:  # a full disk here is no reason to leave the job alone
             return [str(error)]
 
     def _fetch_last_logs(self) -> None:

@@ -170,6 +170,33 @@ def test_kubernetes_is_left_to_restart_and_its_end_is_heeded(launcher: MakeLaunc
     assert launch.cloud.made("pools", "base-0") is None
 
 
+def test_a_job_on_kubernetes_that_somebody_stopped_is_not_begun_again(launcher: MakeLauncher) -> None:
+    launch = launcher("gke")
+    with launch.start(*FAST, "babysit", "true") as process:
+        wait_for(
+            lambda: len(told(launch.cloud, "kubectl", "jobset")) > 4 and bool(told(launch.cloud, "apply"))
+        )
+        wait_for(lambda: told(launch.cloud, "get", "jobset")[-1] > told(launch.cloud, "apply")[-1] + 4)
+        assert launch("stop").returncode == 0
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 130, err
+    assert len(told(launch.cloud, "kubectl", "apply")) == 1
+
+
+def test_logs_that_cannot_be_written_do_not_leave_the_job_alone(
+    launcher: MakeLauncher, tmp_path: pathlib.Path
+) -> None:
+    launch = launcher()
+    script = f"rm -rf {tmp_path}/logs; touch {tmp_path}/logs; echo x"
+    done = launch(*FAST, "babysit", "bash", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert "the last of these logs could not be had" in done.stderr
+    assert launch.cloud.made("queued-resources", "base") is None
+    refused = launch("--logs", f"{tmp_path}/logs/x", *FAST, "babysit", "true")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+
+
 def test_kubernetes_fails_with_the_code_of_its_pod(launcher: MakeLauncher) -> None:
     status = {"containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}
     launch = launcher("gke", pods=[{"metadata": {"name": "pod-1"}, "status": status}])
