@@ -83,6 +83,11 @@ def _parser() -> _Parser:
     option("--subnetwork", help="of the machines")
     option("--service_account", help="as which the machines act; of Kubernetes, for pods")
     option("--cluster", help="gke: the Kubernetes cluster, in the zone's region")
+    option(
+        "--xpk",
+        action="store_true",
+        help="gke: the cluster has xpk's queue; without --cluster xpk makes one called --name, and deletes it",
+    )
     option("--image", help="gke: of the pods; without it `setup` builds one of this checkout")
     option(
         "--bucket",

@@ -15,6 +15,7 @@ _TIMED_OUT, _NO_PROGRAM = 124, 127
 _INSTALL = {
     "gcloud": "install the Google Cloud CLI, cloud.google.com/sdk",
     "kubectl": "install it with `gcloud components install kubectl`",
+    "xpk": "install it with `pip install xpk`",
 }
 
 

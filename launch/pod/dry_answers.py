@@ -11,8 +11,10 @@ _THERE = {"qr": "ACTIVE", "gke": "RUNNING"}
 
 def dry_answers(request: Request, action: str) -> Mapping[str, Sequence[str] | Callable[[Call], str]]:
     """Returns the answers, by what calls ask, that lead through an action."""
-    is_new = action in ("create", "babysit")
-    states = [*([NOT_FOUND] * (request.slices if request.backend == "gke" else 1) if is_new else [])]
+    is_shared = request.xpk and request.cluster is not None
+    is_new = action in ("create", "babysit") and not is_shared
+    num_asked = request.slices if request.backend == "gke" and not request.xpk else 1
+    states = [NOT_FOUND] * num_asked if is_new else []
     states.append(_THERE.get(request.backend, ""))
     if request.backend == "gke":
         images = {"babysit": [NOT_FOUND, NOT_FOUND, ""], "setup": [NOT_FOUND]}.get(action, [""])
@@ -30,9 +32,7 @@ def _jobset_answers(action: str) -> list[str]:
         json.dumps({"metadata": {"labels": labels}, "status": status})
         for status in ({}, {"terminalState": "Completed"})
     )
-    return {"run": [NOT_FOUND], "babysit": [NOT_FOUND, NOT_FOUND, NOT_FOUND, running, done]}.get(
-        action, [running]
-    )
+    return {"run": [NOT_FOUND], "babysit": [NOT_FOUND, NOT_FOUND, running, done]}.get(action, [running])
 
 
 class _Instances:

@@ -35,7 +35,8 @@ class Request:
       type: of one slice.
       max_run_hours: after which flex-start takes the slices away.
       max_wait_hours: after which a request that has not been granted fails.
-      cluster: of Kubernetes, in which the nodes are to be.
+      cluster: of Kubernetes, in which the nodes are to be; with `xpk`, in which they are.
+      xpk: whether xpk makes the cluster, or has made it.
       image: of containers, for Kubernetes.
       tag: of the image that is built where none is named; it tells checkouts apart.
       bucket: that all hosts see as the folder /mnt/bucket.
@@ -56,6 +57,7 @@ class Request:
     subnetwork: str | None = None
     service_account: str | None = None
     cluster: str | None = None
+    xpk: bool = False
     image: str | None = None
     tag: str = "checkout"
     bucket: str | None = None
@@ -99,10 +101,12 @@ class Request:
             raise UserError(
                 f"On Kubernetes {self.slices} slices of {self.type} are no job; take larger ones."
             )
-        if self.backend == "gke" and not self.cluster:
+        if self.backend == "gke" and not (self.cluster or self.xpk):
             raise UserError(
-                "--backend gke needs --cluster, the name of the Kubernetes cluster in that region."
+                "--backend gke needs --cluster, the name of the Kubernetes cluster in that region, or --xpk, which makes one."
             )
+        if self.xpk and self.backend != "gke":
+            raise UserError("--xpk goes with --backend gke; leave it out.")
         if self.env_file is not None and not self.env_file.is_file():
             raise UserError(f"--env_file {self.env_file} is not a file.")
 

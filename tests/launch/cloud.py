@@ -1,6 +1,6 @@
-"""A Google Cloud of this machine's own: what `gcloud` and `kubectl` answer, with folders and processes for machines.
+"""A Google Cloud of this machine's own: what `gcloud`, `kubectl` and `xpk` answer, with folders and processes for machines.
 
-A `Cloud` is a folder. `cloud.environment()` puts the two programs before all others on the PATH; what they are told is
+A `Cloud` is a folder. `cloud.environment()` puts these programs before all others on the PATH; what they are told is
 written down, what they make lies in state.json, and a machine is a folder under hosts/, the home of what runs on it.
 
     WAITING_FOR_RESOURCES -> PROVISIONING -> ACTIVE         a look at a queued resource brings it one step on
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-PROGRAMS = ("gcloud", "kubectl")
+PROGRAMS = ("gcloud", "kubectl", "xpk")
 NEXT_STATES = {
     "WAITING_FOR_RESOURCES": "PROVISIONING",
     "PROVISIONING": "ACTIVE",
@@ -161,7 +161,7 @@ def _free_port() -> int:
 
 
 class Program:
-    """One call of gcloud or kubectl."""
+    """One call of a program."""
 
     def __init__(self, cloud: Cloud, words: list[str]):
         self.cloud, self.words, self.flags = cloud, words, _flags(words)
@@ -178,6 +178,16 @@ class Program:
                 return self._gcloud(rest)
             case ["kubectl", *rest]:
                 return self._kubectl(rest)
+            case ["xpk", "cluster", "create"]:
+                # What is missing of a cluster that exists is made.
+                with self.cloud.opened() as state:
+                    state["made"][f"clusters/{self.flags['cluster']}"] = {
+                        "state": "RUNNING",
+                        "has_queue": True,
+                    }
+                return 0
+            case ["xpk", "cluster", "delete"]:
+                return self._unmake("clusters", self.flags["cluster"])
         return _fail(2, "no such program")
 
     def _gcloud(self, names: list[str]) -> int:
@@ -217,6 +227,8 @@ class Program:
                     return 0 if "images/image" in state["made"] else _fail(1, "NOT_FOUND: image")
             case ["builds", "submit", _]:
                 return self._make("images", "image", {})
+            case ["container", "clusters", "describe", name]:
+                return self._describe("clusters", name)
             case ["container", "clusters", "get-credentials", _] | ["artifacts", "repositories", "create", _]:
                 return 0
             case ["compute", ("resource-policies" | "instance-templates") as kind, "create", *_, name]:
@@ -351,6 +363,12 @@ class Program:
             case ["delete" | "create", "secret", *_]:
                 return 0
             case ["get", "customresourcedefinition", _]:
+                return 0
+            case ["get", "localqueue", name]:
+                with self.cloud.opened() as state:
+                    cluster = state["made"][f"clusters/{self.flags['context'].rpartition('_')[2]}"]
+                if not cluster["has_queue"]:
+                    return _fail(1, 'the server doesn\'t have a resource type "localqueue"')
                 return 0
         return _fail(2, f"this cloud does not know: {' '.join(names)}")
 

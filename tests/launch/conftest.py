@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.launch.cloud import Cloud
+from tests.launch.goldens import BACKENDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUEST = ("--name", "base", "--type", "v5e-8", "--zone", "us-west4-a", "--project", "p")
@@ -23,9 +24,8 @@ class Launcher:
 
     def command(self, *words: str) -> list[str]:
         """Returns the command line of an action."""
-        script = ("bash", str(ROOT / "launch" / "pod.sh"), "--backend", self.backend, *REQUEST)
-        cluster = ("--cluster", "c") if self.backend == "gke" else ()
-        return [*script, *cluster, "--logs", str(self.folder / "logs"), *words]
+        script = ("bash", str(ROOT / "launch" / "pod.sh"), *BACKENDS[self.backend], *REQUEST)
+        return [*script, "--logs", str(self.folder / "logs"), *words]
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Starts an action."""

@@ -9,8 +9,14 @@ import itertools
 import pathlib
 
 from launch.pod.__main__ import ACTIONS, main
-from launch.pod.request import BACKENDS
 
+BACKENDS = {
+    "qr": ("--backend", "qr"),
+    "gce": ("--backend", "gce"),
+    "gke": ("--backend", "gke", "--cluster", "c"),
+    "xpk": ("--backend", "gke", "--xpk"),
+    "xpk-shared": ("--backend", "gke", "--xpk", "--cluster", "c"),
+}
 FOLDER = pathlib.Path(__file__).with_name("golden")
 TYPES = {"v4": "v4-16", "v5e": "v5e-16", "v5p": "v5p-16", "v6e": "v6e-16", "tpu7x": "tpu7x-16"}
 CAPACITIES = {
@@ -34,8 +40,7 @@ def printed(*argv: str) -> str:
 def golden(backend: str, chip: str) -> str:
     """Returns what belongs into the file of a backend and a chip."""
     always = (
-        "--backend",
-        backend,
+        *BACKENDS[backend],
         "--name",
         "base",
         "--type",
@@ -45,7 +50,6 @@ def golden(backend: str, chip: str) -> str:
         "--project",
         "p",
     )
-    always += ("--cluster", "c") if backend == "gke" else ()
     parts = []
     for (capacity, flags), slices in itertools.product(CAPACITIES.items(), (1, 2)):
         parts.append(f"# create: {capacity}, slices: {slices}\n")

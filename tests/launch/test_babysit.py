@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import time
 from collections.abc import Callable
 
@@ -48,6 +49,22 @@ def test_a_job_is_brought_to_its_end_and_nothing_is_left_that_costs(launcher: Ma
     assert "it is done; the slices are given back" in done.stderr
     (deleted,) = told(launch.cloud, "queued-resources", "delete")
     assert told(launch.cloud, "job.sh log")[-1] < deleted, "logs come first"
+
+
+def test_ctrl_c_leaves_the_job_to_itself(launcher: MakeLauncher, tmp_path: pathlib.Path) -> None:
+    launch = launcher()
+    command = counting(tmp_path, f"until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo end")
+    with launch.start(*FAST, "babysit", *command) as process:
+        wait_for(lambda: num_begun(tmp_path) == 1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("interrupted; what runs on the slices goes on")
+    assert "Traceback" not in err
+    (tmp_path / "go").touch()
+    assert launch(*FAST, "babysit", *command).returncode == 0
+    assert num_begun(tmp_path) == 1
+    assert launch.log(1) == "end\n"
 
 
 def test_slices_stay_if_the_user_says_so(launcher: MakeLauncher) -> None:
@@ -208,6 +225,58 @@ def test_kubernetes_fails_with_the_code_of_its_pod(launcher: MakeLauncher) -> No
     assert process.returncode == 3
     assert len(told(launch.cloud, "kubectl", "apply")) == 1
     assert launch.cloud.made("pools", "base-0") is None
+
+
+def test_xpk_makes_a_cluster_whole_and_deletes_it(launcher: MakeLauncher) -> None:
+    launch = launcher("xpk")
+    _has_cluster(launch.cloud, "base", has_queue=False)  # the making of it was interrupted
+    with launch.start(*FAST, "babysit", "true") as process:
+        _complete_jobset(launch.cloud)
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 0, err
+    assert len(told(launch.cloud, "xpk", "create")) == 1
+    assert len(told(launch.cloud, "xpk", "delete")) == 1
+    assert launch.cloud.made("clusters", "base") is None
+    assert launch("delete").returncode == 0, "twice is as good as once"
+
+
+def test_a_cluster_that_others_use_gets_the_job_into_its_queue_and_stays(launcher: MakeLauncher) -> None:
+    launch = launcher("xpk-shared")
+    refused = launch(*FAST, "babysit", "true")
+    assert refused.returncode == 2
+    assert "There is no cluster c with a queue of xpk's" in refused.stderr
+    _has_cluster(launch.cloud, "c", has_queue=True)
+    with launch.start(*FAST, "babysit", "true") as process:
+        manifest = _complete_jobset(launch.cloud)
+        _, err = process.communicate(timeout=ENOUGH_SECONDS)
+    assert process.returncode == 0, err
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "multislice-queue"
+    assert launch.cloud.made("jobset", "jobset") is None
+    assert launch.cloud.made("clusters", "c") is not None
+    assert not told(launch.cloud, "xpk")
+
+
+def test_a_job_in_a_queue_is_said_to_be_there(launcher: MakeLauncher) -> None:
+    launch = launcher("xpk-shared")
+    _has_cluster(launch.cloud, "c", has_queue=True)
+    for words in (("setup",), ("run", "true")):
+        assert launch(*words).returncode == 0
+    with launch.cloud.opened() as state:
+        state["made"]["jobset/jobset"]["manifest"]["spec"]["suspend"] = True
+    assert "the JobSet, in a queue" in launch("status").stdout
+
+
+def _has_cluster(cloud: Cloud, name: str, *, has_queue: bool) -> None:
+    with cloud.opened() as state:
+        state["made"][f"clusters/{name}"] = {"state": "RUNNING", "has_queue": has_queue}
+
+
+def _complete_jobset(cloud: Cloud) -> dict:
+    """Lets the job on Kubernetes be done, once there is one; returns its manifest."""
+    wait_for(lambda: cloud.made("jobset", "jobset") is not None)
+    with cloud.opened() as state:
+        state["made"]["jobset/jobset"]["status"] = {"terminalState": "Completed"}
+        return state["made"]["jobset/jobset"]["manifest"]
 
 
 def test_hosts_on_compute_engine_are_told_of_one_another(launcher: MakeLauncher) -> None:

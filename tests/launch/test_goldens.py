@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from launch.pod.request import BACKENDS
-from tests.launch.goldens import CAPACITIES, COMMAND, FOLDER, TYPES, golden, printed
+from tests.launch.goldens import BACKENDS, CAPACITIES, COMMAND, FOLDER, TYPES, golden, printed
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EACH = list(itertools.product(BACKENDS, TYPES))
@@ -42,11 +41,11 @@ def test_there_is_no_golden_file_too_many() -> None:
 
 def test_a_dry_run_needs_no_program_and_writes_nothing(tmp_path: pathlib.Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHON": sys.executable}
-    for backend in BACKENDS:
+    for words in BACKENDS.values():
         done = subprocess.run(
             [
-                *("bash", str(ROOT / "launch" / "pod.sh"), *QR, "--backend", backend),
-                *("--type", "v6e-16", "--cluster", "c", "babysit", *COMMAND),
+                *("bash", str(ROOT / "launch" / "pod.sh"), *QR, *words),
+                *("--type", "v6e-16", "babysit", *COMMAND),
             ],
             env=environment,
             cwd=tmp_path,

@@ -65,6 +65,7 @@ def test_a_slice_is_so_many_machines(
         ({"--slices": "0"}, "--slices is 0, but must be at least 1."),
         ({"--slices": "two"}, "argument --slices: invalid int value: 'two'"),
         ({"--backend": "gke"}, "--backend gke needs --cluster"),
+        ({"--xpk": None}, "--xpk goes with --backend gke; leave it out."),
         (
             {"--bucket": "gs://b/x"},
             "--bucket 'gs://b/x' is no name of a bucket; leave out gs:// and folders.",

@@ -6,6 +6,7 @@ from launch.pod.backends.base import Backend, SliceState
 from launch.pod.backends.gce import ComputeEngine
 from launch.pod.backends.gke import Kubernetes
 from launch.pod.backends.qr import QueuedResources
+from launch.pod.backends.xpk import XpkKubernetes
 from launch.pod.request import Request
 
 __all__ = ["Backend", "SliceState", "find_backend"]
@@ -16,6 +17,6 @@ def find_backend(request: Request) -> Backend:
     backends: dict[str, Callable[[Request], Backend]] = {
         "qr": QueuedResources,
         "gce": ComputeEngine,
-        "gke": Kubernetes,
+        "gke": XpkKubernetes if request.xpk else Kubernetes,
     }
     return backends[request.backend](request)

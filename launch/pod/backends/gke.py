@@ -51,10 +51,7 @@ class Kubernetes(Backend):
 
     def connect(self, shell: Shell) -> None:
         """See `Backend`."""
-        request = self.request
-        words = ("container", "clusters", "get-credentials", str(request.cluster))
-        where = (f"--location={request.region}", f"--project={request.project}")
-        must(shell, Call(argv=("gcloud", *words, *where)))
+        must(shell, self._credentials())
 
     def create(self, shell: Shell) -> None:
         """See `Backend`."""
@@ -149,7 +146,8 @@ class Kubernetes(Backend):
             return [HostJob("the JobSet", "exited", state[0], self._worst_code(shell), state[1])]
         if self._cannot_start(shell):
             return [HostJob("the JobSet", "exited", state[0], _CANNOT_START, state[1])]
-        return [HostJob("the JobSet", "running", state[0], key=state[1])]
+        host = "the JobSet, in a queue" if found.get("spec", {}).get("suspend") else "the JobSet"
+        return [HostJob(host, "running", state[0], key=state[1])]
 
     def fetch_logs(self, shell: Shell, folder: pathlib.Path) -> list[str]:
         """See `Backend`. A pod has a log of its own, and a new one after each restart."""
@@ -192,9 +190,7 @@ class Kubernetes(Backend):
     def delete(self, shell: Shell) -> None:
         """See `Backend`."""
         request = self.request
-        self.stop(shell, _GRACE_SECONDS)
-        if request.env_file is not None:
-            must(shell, self._kubectl("delete", "secret", request.name, "--ignore-not-found"))
+        self._end_job(shell)
         for pool in self._pools():
             unmake(shell, self._pool("delete", pool, "--quiet", seconds=_POOL_SECONDS))
         if self._needs_policy:
@@ -247,6 +243,12 @@ class Kubernetes(Backend):
                 ],
             },
         }
+
+    def _end_job(self, shell: Shell) -> None:
+        """Ends the job, and deletes what was made for it beside the slices."""
+        self.stop(shell, _GRACE_SECONDS)
+        if self.request.env_file is not None:
+            must(shell, self._kubectl("delete", "secret", self.request.name, "--ignore-not-found"))
 
     def _pod(self, command: Sequence[str]) -> dict[str, Any]:
         """Returns what a host's pod is made of. The command is the container's first process, so that signals reach it."""
@@ -326,6 +328,10 @@ class Kubernetes(Backend):
             raise CallError(call, shell.call(call)) from error
 
     @property
+    def _cluster(self) -> str:
+        return self.request.cluster or self.request.name
+
+    @property
     def _needs_policy(self) -> bool:
         return self.request.machines.chip == "tpu7x" and self.request.machines.num_hosts > 1
 
@@ -344,7 +350,7 @@ class Kubernetes(Backend):
     def _pool(self, verb: str, pool: str, *words: str, asks: str = "", seconds: float = 300.0) -> Call:
         request = self.request
         where = (
-            f"--cluster={request.cluster}",
+            f"--cluster={self._cluster}",
             f"--location={request.region}",
             f"--project={request.project}",
         )
@@ -354,8 +360,13 @@ class Kubernetes(Backend):
             timeout_seconds=seconds,
         )
 
+    def _credentials(self) -> Call:
+        words = ("container", "clusters", "get-credentials", self._cluster)
+        where = (f"--location={self.request.region}", f"--project={self.request.project}")
+        return Call(argv=("gcloud", *words, *where))
+
     def _kubectl(self, *words: str, asks: str = "", stdin: str | None = None, seconds: float = 300.0) -> Call:
-        context = f"--context=gke_{self.request.project}_{self.request.region}_{self.request.cluster}"
+        context = f"--context=gke_{self.request.project}_{self.request.region}_{self._cluster}"
         return Call(argv=("kubectl", *words, context), asks=asks, stdin=stdin, timeout_seconds=seconds)
 
     def _asked_for(self) -> list[str]:
