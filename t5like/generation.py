@@ -14,15 +14,9 @@ from t5like.decoding.options import BeamSearch, Decoding, Greedy, Sampling
 from t5like.decoding.sampling import decode_rows, row_seeds
 from t5like.decoding.scoring import sequence_scores
 from t5like.decoding.streaming import stream
-from t5like.models.stacks import unstack_layers
-from t5like.models.transformer import (
-    Batch,
-    DecodingState,
-    Transformer,
-    expand_rows,
-    for_decoding,
-    reorder_rows,
-)
+from t5like.models.cache import DecodingState, expand_rows, reorder_rows
+from t5like.models.prepared import prepare
+from t5like.models.transformer import Batch, Transformer, for_decoding
 
 PyTree = Any
 SHORTEST_BUCKET = 16
@@ -92,7 +86,10 @@ class Writer:
         # What every answer begins with is part of its length, and given.
         self._max_length = max(1, max_length - len(special_tokens.target_begin_ids))
         self._decoding = decoding or Greedy()
-        self.prepare: Callable[[PyTree], PyTree] = jax.jit(unstack_layers)
+        turns_table = jax.default_backend() == "cpu"
+        self.prepare: Callable[[PyTree], PyTree] = jax.jit(
+            functools.partial(prepare, c=model.config, turns_table=turns_table)
+        )
         self._answer = jax.jit(self._answer_batch)
 
     def __call__(

@@ -10,21 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 
 from t5like.errors import UserError
-from t5like.models.attend import KeyValue, attend_at_once, attend_to_cache
+from t5like.models.attend import Cached, KeyValue, attend_at_once, attend_to_cache
 from t5like.models.attend_chunked import CHUNKED
 from t5like.models.attend_flash import FLASH
 from t5like.models.attend_in_blocks import attend_in_blocks
 from t5like.models.attend_per_example import PER_EXAMPLE
 from t5like.models.config import AttentionWay, TransformerConfig
-from t5like.models.layers import fan_in_normal, project
+from t5like.models.layers import fan_in_normal, linear, project
 from t5like.models.masks import Mask
 from t5like.models.relative_bias import Diagonals
 from t5like.sharding import AxisRules
 
+JOINED = "query_key_value"
 _BLOCKWISE = {"per_example": PER_EXAMPLE, "chunked": CHUNKED, "flash": FLASH}
 
 
@@ -52,6 +54,24 @@ def way_on(c: TransformerConfig, mesh: Mesh, rules: AxisRules) -> AttentionWay:
 def laid_out(c: TransformerConfig, x: Mask | Diagonals | jax.Array | None) -> Any:
     """Returns a mask or bias as the config's attention reads it; one that is laid out already is left so."""
     return x.dense() if isinstance(x, Mask | Diagonals) and c.attention not in _BLOCKWISE else x
+
+
+def joined(params: Any, num_heads: int) -> Any:
+    """Returns the parameters of an `Attention` to itself with queries, keys and values as one product, head by head.
+
+    Of one token a row the product is the reading of its kernel, and one long read is faster than three short ones.
+    What belongs to a head lies together, so that heads are split over devices as before.
+    """
+
+    def join(*parts: jax.Array) -> jax.Array:
+        # 3 x [..., heads * head_dim] -> [..., heads * 3 * head_dim]
+        by_head = [part.reshape(*part.shape[:-1], num_heads, -1) for part in parts]
+        return jnp.stack(by_head, axis=-2).reshape(*parts[0].shape[:-1], -1)
+
+    return {
+        "out": params["out"],
+        JOINED: jax.tree.map(join, *(params[name] for name in ("query", "key", "value"))),
+    }
 
 
 class Attention(nn.Module):
@@ -96,7 +116,7 @@ class Attention(nn.Module):
           mask: laid out bool, broadcastable to [batch, heads, query, key]; False positions are not attended to.
           dropout_key: None for no dropout of the attention weights.
         """
-        queries = self._queries(x)
+        queries = self.queries(x)
         if self.is_initializing():  # there are parameters to draw, and rows too few for a mesh
             return self._join(queries)
         rate = self.config.dropout_at("attention")
@@ -108,13 +128,28 @@ class Attention(nn.Module):
             return functools.partial(attend_in_blocks, _BLOCKWISE[c.attention], rules=self.rules)
         return functools.partial(attend_at_once, shares_dropout=c.shares_dropout)
 
-    def to_cache(self, x: jax.Array, cache: KeyValue, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
-        """Returns [batch, query, embed], as `__call__` but of keys and values that lie heads first."""
-        return self._join(attend_to_cache(self._queries(x), cache, bias, mask))
+    def to_cache(
+        self, queries: jax.Array, cache: Cached, bias: jax.Array | None, mask: jax.Array
+    ) -> jax.Array:
+        """Returns [batch, query, embed], as `__call__` but of queries, and of keys and values in a cache."""
+        return self._join(attend_to_cache(queries, cache, bias, mask))
 
-    def _queries(self, x: jax.Array) -> jax.Array:
-        # [batch, query, embed] -> [batch, query, heads, head_dim]
-        query = self._split_heads(self.query(x))
+    def queries(self, x: jax.Array) -> jax.Array:
+        """Returns the queries of x [batch, query, embed]."""
+        return self._scaled(self._split_heads(self.query(x)))
+
+    def own(self, x: jax.Array) -> tuple[jax.Array, KeyValue]:
+        """Returns the queries, keys and values of x [batch, length, embed], by one product where `joined` has made it one."""
+        if not self.has_variable("params", JOINED):
+            return self.queries(x), self.key_value(x)
+        params = self.get_variable("params", JOINED)
+        y = linear(x, params["kernel"].astype(self.config.compute_dtype))
+        if "bias" in params:
+            y = y + params["bias"].astype(y.dtype)
+        y = y.reshape(*y.shape[:-1], self.config.num_heads, 3, self.config.head_dim)
+        return self._scaled(y[..., 0, :]), KeyValue(y[..., 1, :], y[..., 2, :])
+
+    def _scaled(self, query: jax.Array) -> jax.Array:
         return query * self.config.head_dim**-0.5 if self.config.scales_attention else query
 
     def _join(self, attended: jax.Array) -> jax.Array:

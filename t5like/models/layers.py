@@ -14,6 +14,9 @@ from jax.ad_checkpoint import checkpoint_name
 from t5like.models.config import DropoutSpot, TransformerConfig
 from t5like.sharding import AxisRules
 
+# Beside the table in parameters for decoding, where products read it better so: [embed, vocab].
+TURNED_TABLE = "turned_embedding"
+
 Initializer = Callable[..., jax.Array]
 
 # T5's scales (t5x layers): plain normal for projections of attention, truncated normal for the MLP and the head.
@@ -169,7 +172,9 @@ class Embedding(nn.Module):
 
     def attend(self, x: jax.Array) -> jax.Array:
         """Returns logits [batch, length, vocab] in float32, whatever the dtype of x."""
-        return linear(x, self.embedding.astype(self.config.compute_dtype).T, jnp.float32)
+        is_turned = self.has_variable("params", TURNED_TABLE)
+        table = self.get_variable("params", TURNED_TABLE) if is_turned else self.embedding.T
+        return linear(x, table.astype(self.config.compute_dtype), jnp.float32)
 
 
 class Table(nn.Module):

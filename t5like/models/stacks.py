@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5like.errors import UserError
-from t5like.models.attend import KeyValue
 from t5like.models.attention import Attention, laid_out
+from t5like.models.cache import LayerCache, append_to_cache, by_examples, cached
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import MLP, Norm, Table, drop, dropout, split_key
 from t5like.models.masks import Mask
@@ -33,15 +33,6 @@ def remat_policy(c: TransformerConfig) -> Callable[..., Any]:
                 offload_dst="pinned_host",
             )
     return policies.nothing_saveable
-
-
-class LayerCache(NamedTuple):
-    """What one decoder layer remembers while decoding."""
-
-    own: KeyValue
-    """Of the tokens so far, [rows, heads, max_length, head_dim]."""
-    encoded: KeyValue | None
-    """Of the encoder's output, computed once, [examples, heads, inputs_length, head_dim]; None without an encoder."""
 
 
 class PerLayer(NamedTuple):
@@ -117,20 +108,25 @@ class DecoderLayer(nn.Module):
         c, cache = self.config, per_layer.cache
         x = self.rules.constrain(x, "batch", "length", "embed")
         if c.positions == "relative_per_layer":
-            num_keys = x.shape[1] if cache is None else cache.own.key.shape[2]
+            num_keys = x.shape[1] if cache is None else cache.num_positions(x)
             bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(x.shape[1], num_keys, position)
             bias = laid_out(c, bias)
         stream = Sublayers(c, x, per_layer.dropout_key, 3)
         y, key = stream.begin("self_attention")
         attention = Attention(c, self.rules, name="self_attention")
-        own = attention.key_value(y)
+        own = None
         if cache is None:
-            y = attention(y, own, bias, own_mask, key)
+            y = attention(y, attention.key_value(y), bias, own_mask, key)
         else:
             assert not isinstance(bias, Diagonals)
             assert not isinstance(own_mask, Mask)
-            own = append_to_cache(cache.own, own, position)
-            y = attention.to_cache(y, own, bias, own_mask)
+            # Beams of one example attend to what they have all said, as if they were positions of one row; the mask says
+            # what of it is their own past. So nothing is moved when beams change places.
+            queries, new = attention.own(by_examples(y, cache.own))
+            own = append_to_cache(cache.own, new, position, num_beams=cache.num_beams(x))
+            if bias is not None:
+                bias = jnp.tile(bias, cache.num_beams(x))  # [1, heads, query, beams * key]
+            y = attention.to_cache(queries, own, bias, own_mask).reshape(y.shape)
         stream.end("self_attention", y)
 
         of_encoded = None if cache is None else cache.encoded
@@ -142,33 +138,16 @@ class DecoderLayer(nn.Module):
                 assert encoded is not None
                 y = cross(y, cross.key_value(encoded), None, encoded_mask, key)
             else:
-                of_encoded = cache.encoded if encoded is None else heads_first(cross.key_value(encoded))
+                of_encoded = cache.encoded if encoded is None else cached(cross.key_value(encoded))
                 assert of_encoded is not None
                 assert not isinstance(encoded_mask, Mask)
-                # Rows of one example ask of the same inputs: they do so as if they were positions of one row.
-                together = y.reshape(of_encoded.key.shape[0], -1, y.shape[-1])
-                y = cross.to_cache(together, of_encoded, None, encoded_mask).reshape(y.shape)
+                queries = cross.queries(by_examples(y, of_encoded))
+                y = cross.to_cache(queries, of_encoded, None, encoded_mask).reshape(y.shape)
             stream.end("cross_attention", y)
 
         y, key = stream.begin("mlp")
         stream.end("mlp", MLP(c, name="mlp")(y, key))
-        return stream.x, None if cache is None else LayerCache(own, of_encoded)
-
-
-def heads_first(key_value: KeyValue) -> KeyValue:
-    """Returns keys and values as a cache holds them: [batch, key, heads, head_dim] -> [batch, heads, key, head_dim]."""
-    return KeyValue(key_value.key.swapaxes(1, 2), key_value.value.swapaxes(1, 2))
-
-
-def append_to_cache(past: KeyValue, new: KeyValue, position: jax.Array | None) -> KeyValue:
-    """Returns the cache with the new keys and values, not heads first, at `position` (None: at 0) and after."""
-    start = 0 if position is None else position
-    new = heads_first(new)
-
-    def write(past: jax.Array, new: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(past, new, start, axis=2)
-
-    return KeyValue(write(past.key, new.key), write(past.value, new.value))
+        return stream.x, None if own is None else LayerCache(own, of_encoded)
 
 
 def apply_layers(
@@ -321,14 +300,15 @@ class Decoder(nn.Module):
         """Returns the hidden states [batch, length, embed], and the cache after them.
 
         Args:
-          own_mask: with a cache, whose positions are the keys, laid out and broadcastable to [batch, heads, length, key].
+          own_mask: with a cache, whose positions are the keys, laid out and broadcastable to [examples, heads, beams * length,
+            beams * key].
           position: where in the cache x belongs, for the one token after a prompt; None is at the start.
         """
         c = self.config
         first, within, last = split_key(dropout_key, 3)
         bias = None
         if c.positions == "relative":
-            num_keys = x.shape[1] if cache is None else cache[0].own.key.shape[2]
+            num_keys = x.shape[1] if cache is None else cache[0].num_positions(x)
             bias = RelativeBias(c, is_bidirectional=False, name="relpos_bias")(x.shape[1], num_keys, position)
         x = Placed(c, self.rules, name="embeddings")(x, positions, None, first)
         shared = (encoded, position, *(laid_out(c, x) for x in (bias, own_mask, encoded_mask)))
@@ -338,21 +318,3 @@ class Decoder(nn.Module):
         if c.norm_placement == "before":
             x = Norm(c, name="decoder_norm")(x)
         return drop(c, "output", x, last), None if cache is None else new_cache
-
-
-def unstack_layers(params: Any) -> Any:
-    """Returns parameters with `layers/...` and a leading axis as ones with `layers_0/...`, `layers_1/...`."""
-    return {
-        name: _unstacked(part) if name in ("encoder", "decoder") else part for name, part in params.items()
-    }
-
-
-def _unstacked(stack: Any) -> Any:
-    if "layers" not in stack:
-        return stack
-    rest = {name: part for name, part in stack.items() if name != "layers"}
-    num_layers = len(jax.tree.leaves(stack["layers"])[0])
-    layers = {
-        f"layers_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stack["layers"]) for i in range(num_layers)
-    }
-    return {**rest, **layers}

@@ -7,7 +7,7 @@ The features of a batch are described in `t5like.batch`.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from t5like.losses import (
     targets_of,
     token_cross_entropy,
 )
-from t5like.models.attend import KeyValue
+from t5like.models.cache import DecodingState, LayerCache, empty_cache, of_beams
 from t5like.models.config import TransformerConfig
 from t5like.models.layers import (
     ACTIVATIONS,
@@ -43,45 +43,12 @@ from t5like.models.layers import (
     split_key,
 )
 from t5like.models.masks import Mask, prefix_mask
-from t5like.models.stacks import Decoder, Encoder, LayerCache, count_positions
+from t5like.models.stacks import Decoder, Encoder, count_positions
 from t5like.sharding import AxisRules
 
 Batch = Mapping[str, jax.Array]
 NEXT_SENTENCE_LABELS = 2
 _NEVER = -1e9  # a logit; finite, so that a row of padding alone has a softmax
-
-
-class DecodingState(NamedTuple):
-    """All that decoding the next position needs, beside the parameters and the last token."""
-
-    cache: tuple[LayerCache, ...]  # one a layer
-    num_padding: jax.Array  # [rows] int32: cache positions before the row's first token
-    encoder_segment_ids: jax.Array | None  # [examples, inputs_length]
-    position: jax.Array  # scalar int32: where in the cache the next token goes
-
-
-def expand_rows(state: DecodingState, num: int) -> DecodingState:
-    """Returns the state with `num` rows for each, side by side, which share what they attend to of the encoder."""
-
-    def expand(x: jax.Array) -> jax.Array:
-        return jnp.repeat(x, num, axis=0)
-
-    cache = tuple(layer._replace(own=KeyValue(*map(expand, layer.own))) for layer in state.cache)
-    return state._replace(cache=cache, num_padding=expand(state.num_padding))
-
-
-def reorder_rows(state: DecodingState, rows: jax.Array) -> DecodingState:
-    """Returns the state whose row i is what row `rows[i]` was, which must be a row of the same example.
-
-    Args:
-      rows: [rows] int32.
-    """
-
-    def take(x: jax.Array) -> jax.Array:
-        return jnp.take(x, rows, axis=0)
-
-    cache = tuple(layer._replace(own=KeyValue(*map(take, layer.own))) for layer in state.cache)
-    return state._replace(cache=cache)
 
 
 def for_decoding(config: TransformerConfig) -> TransformerConfig:
@@ -356,10 +323,8 @@ class Transformer(nn.Module):
         if c.num_encoder_layers:
             encoder_segment_ids = batch["encoder_segment_ids"]
             encoded = self.encode(batch["encoder_input_tokens"], encoder_segment_ids)
-            shape = (tokens.shape[0], c.num_heads, encoded.shape[1], c.head_dim)
-            cross = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
-        shape = (tokens.shape[0], c.num_heads, max_length, c.head_dim)
-        empty = KeyValue(jnp.zeros(shape, c.compute_dtype), jnp.zeros(shape, c.compute_dtype))
+            cross = empty_cache(c, tokens.shape[0], encoded.shape[1])
+        empty = empty_cache(c, tokens.shape[0], max_length)
         num_padding = jnp.sum(batch["decoder_segment_ids"] == 0, axis=1, dtype=jnp.int32)
         cache = (LayerCache(empty, cross),) * c.num_decoder_layers
         state = DecodingState(cache, num_padding, encoder_segment_ids, jnp.zeros((), jnp.int32))
@@ -382,7 +347,7 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, DecodingState]:
         """Returns the logits [rows, vocab] after the last of the tokens [rows, num], and the next state."""
         c, num = self.config, tokens.shape[1]
-        cache_length = state.cache[0].own.key.shape[2]
+        cache_length = state.cache[0].num_positions(tokens)
         position = jnp.arange(num) + (0 if is_prompt else state.position)
         key = jnp.arange(cache_length)
         # [rows, 1, num, key]: from the row's first token up to the query
@@ -390,6 +355,8 @@ class Transformer(nn.Module):
         if is_prefix is not None:
             is_real = (key[:num] >= state.num_padding[:, None])[:, None, None]
             own_mask = own_mask.at[..., :num].set(prefix_mask(is_prefix) & is_real)
+        if state.said_by is not None:
+            state, own_mask = of_beams(state, own_mask)
         encoded_mask = None
         if state.encoder_segment_ids is not None:
             # Inputs come one row a segment, so that segment 1 is all there is to see.

@@ -10,7 +10,7 @@ import pytest
 from t5like.families import family_of
 from t5like.interchange import export_arrays
 from t5like.losses import token_cross_entropy
-from t5like.models.stacks import unstack_layers
+from t5like.models.prepared import unstack_layers
 from t5like.models.transformer import Transformer
 from tests.public_models import logits_of, oracle, public_batch, torch
 from tests.tiny_models import BATCH, LANGUAGE_MODELS, MODELS, VOCAB, batch_of, is_real, ours

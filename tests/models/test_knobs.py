@@ -18,7 +18,7 @@ from t5like.losses import token_cross_entropy
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
 from t5like.models.masks import prefix_mask
-from t5like.models.stacks import unstack_layers
+from t5like.models.prepared import unstack_layers
 from t5like.models.transformer import Transformer, init_params
 from t5like.placement import place
 from t5like.sharding import AxisRules, put_batch
