@@ -1,8 +1,9 @@
 """Runs one thing on our side and on a peer's in turns, so that both see the same noise of the machine.
 
 Each side is a process of its own that does the thing once whenever it is told to and says how long it took, and how
-much that was; while one has its turn, the other is stopped, lest its idle threads spin or work ahead. The ratio is the
-median of the rounds'. The peer lives in an environment made under
+much that was; while one has its turn, the others are stopped, lest their idle threads spin or work ahead. The ratio is the
+median of the rounds'. A third side, where ours says what it computes, is the machine's own rate of matrix products, of
+which the line gives our share. The peer lives in an environment made under
 ~/.cache/t5like/benchmarks, unless --peer_python names one that is there.
 """
 
@@ -18,6 +19,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+# A process that gives gigabytes back to the system is not stopped before that is done.
+_SETTLE_SECONDS = 0.5
+MATRIX_PRODUCTS = pathlib.Path(__file__).with_name("matrix_products.py")
 CACHE = pathlib.Path.home() / ".cache/t5like/benchmarks"
 
 
@@ -46,16 +50,22 @@ class Environment(NamedTuple):
 TRANSFORMERS = Environment("transformers", ("torch==2.13.0", "transformers>=4.57,<5"))
 
 
-def serve(run_once: Callable[[], float], *, before: Callable[[], object] = lambda: None) -> None:
+def serve(
+    run_once: Callable[[], float],
+    *,
+    before: Callable[[], object] = lambda: None,
+    flops_per_unit: float = 0.0,
+) -> None:
     """Does the thing once for each line on standard input and prints its seconds and its units.
 
     Args:
       run_once: returns how many units it did: tokens, say.
       before: called before each run and not timed.
+      flops_per_unit: operations in the matrix products of one, 0 where there are none.
     """
     run_once()  # compile and warm up
     run_once()
-    print("ready", flush=True)
+    print(f"ready {flops_per_unit}", flush=True)
     for _ in sys.stdin:
         before()
         start = time.perf_counter()
@@ -73,9 +83,11 @@ class Side:
             stdout=subprocess.PIPE,
             text=True,
         )
-        if self._line() != "ready":
+        ready, _, flops_per_unit = self._line().partition(" ")
+        if ready != "ready":
             self._process.kill()
             raise SystemExit(f"the {role} side did not start")
+        self.flops_per_unit = float(flops_per_unit)
         self._process.send_signal(signal.SIGSTOP)
 
     def _line(self) -> str:
@@ -89,6 +101,7 @@ class Side:
         print(file=self._process.stdin, flush=True)
         seconds, units = map(float, self._line().split())
         self._process.send_signal(signal.SIGSTOP)
+        time.sleep(_SETTLE_SECONDS)
         return seconds, units
 
     def close(self) -> None:
@@ -111,28 +124,39 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def alternate(
     name: str, script: str, options: argparse.Namespace, *, environment: Environment = TRANSFORMERS
 ) -> None:
-    """Alternates the two sides and prints the seconds of every round, then `NAME ratio=R ours=U peer=U spread=L-H`.
+    """Alternates the sides and prints the seconds of every round, then `NAME ratio=R ours=U peer=U spread=L-H`.
 
-    The last line gives units a second, and ratios of these.
+    The last line gives units a second, and ratios of these; and `share=S`, our part of the machine's matrix products.
 
     Args:
       script: the file that serves a side when called with --role.
       environment: the peer's.
     """
-    pythons = {"ours": sys.executable, "peer": options.peer_python or environment.python()}
     rounds = []
     with contextlib.ExitStack() as stack:
-        sides = {}
-        for side, python in pythons.items():
-            sides[side] = stack.enter_context(contextlib.closing(Side(python, script, side)))
+
+        def open_side(python: str, script: str, role: str) -> Side:
+            return stack.enter_context(contextlib.closing(Side(python, script, role)))
+
+        sides = {
+            "ours": open_side(sys.executable, script, "ours"),
+            "peer": open_side(options.peer_python or environment.python(), script, "peer"),
+        }
+        flops_per_unit = sides["ours"].flops_per_unit
+        if flops_per_unit:
+            sides["machine"] = open_side(sys.executable, str(MATRIX_PRODUCTS), "machine")
         for number in range(options.rounds):
             runs = {side: process.time_once() for side, process in sides.items()}
             rounds.append({side: units / seconds for side, (seconds, units) in runs.items()})
             shown = {side: round(seconds, 3) for side, (seconds, _) in runs.items()}
             print(f"round {number + 1}: {json.dumps(shown)}", flush=True)
     ratios = [speed["ours"] / speed["peer"] for speed in rounds]
-    ours, peer = (statistics.median(speed[side] for speed in rounds) for side in sides)
-    print(
+    ours, peer = (statistics.median(speed[side] for speed in rounds) for side in ("ours", "peer"))
+    line = (
         f"{name} ratio={statistics.median(ratios):.2f} ours={ours:.0f} peer={peer:.0f} "
         f"spread={min(ratios):.2f}-{max(ratios):.2f}"
     )
+    if flops_per_unit:
+        share = statistics.median(flops_per_unit * speed["ours"] / speed["machine"] for speed in rounds)
+        line += f" share={share:.2f}"
+    print(line)
