@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
@@ -46,8 +47,38 @@ def dropout(
         return x
     axes = {axis % x.ndim for axis in broadcast_axes}
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
-    scale = jnp.where(jax.random.bernoulli(key, 1.0 - rate, shape), 1.0 / (1.0 - rate), 0.0)
-    return x * scale.astype(x.dtype)
+    return x * scales(key, 1.0 - rate, shape).astype(x.dtype)
+
+
+def scales(key: jax.Array, share: float, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32 of a shape, each with the given probability its inverse, and else 0.
+
+    On a CPU, where random bits are a tenth of a step of BERT, sixteen of them decide; a TPU would write down what it can
+    draw as it goes, were two positions to share a number.
+    """
+
+    def by_sixteen_bits(key: jax.Array) -> jax.Array:
+        return scales_by_sixteen_bits(key, share, shape)
+
+    def plainly(key: jax.Array) -> jax.Array:
+        return jnp.where(jax.random.bernoulli(key, share, shape), 1.0 / share, 0.0)
+
+    if len(shape) < 2 or shape[-2] == 1:
+        return plainly(key)
+    return jax.lax.platform_dependent(key, cpu=by_sixteen_bits, default=plainly)
+
+
+def scales_by_sixteen_bits(key: jax.Array, share: float, shape: tuple[int, ...]) -> jax.Array:
+    """Returns what `scales` says, of a share within 2**-17 of the one that is given, and exactly its inverse.
+
+    A number that is drawn does for two positions, of the first and of the second half of the last axis but one, which no
+    mesh splits.
+    """
+    limit = min(max(round(share * 2**16), 1), 2**16 - 1)
+    length = shape[-2]
+    bits = jax.random.bits(key, (*shape[:-2], -(-length // 2), shape[-1]))
+    halves = jnp.concatenate([bits & 0xFFFF, bits >> 16], axis=-2)[..., :length, :]
+    return jnp.where(halves < np.uint32(limit), 2.0**16 / limit, 0.0)
 
 
 def drop(c: TransformerConfig, spot: DropoutSpot, x: jax.Array, key: jax.Array | None) -> jax.Array:

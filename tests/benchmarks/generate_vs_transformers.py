@@ -1,8 +1,9 @@
 """T5-small writing, against `generate` of Transformers on PyTorch, on the CPU, in alternating runs.
 
-    python tests/benchmarks/generate_vs_transformers.py [--num_beams 4] [--rounds 9] [--peer_python PYTHON]
+    python tests/benchmarks/generate_vs_transformers.py [--rows 8] [--num_beams 4] [--rounds 9]
+                                                         [--peer_python PYTHON]
 
-The same on both sides: T5 1.0 small with random parameters, batch 8, inputs 64, 64 new tokens each (no row ends early),
+The same on both sides: T5 1.0 small with random parameters, 8 rows, inputs 64, 64 new tokens each (no row ends early),
 float32, greedily or by beam search, all cores; encoding included.
 
 Last line: generate ratio=R ours=TOKENS/S peer=TOKENS/S spread=LOWEST-HIGHEST RATIO
@@ -13,10 +14,10 @@ import os
 
 from alternating import alternate, argument_parser, serve
 
-BATCH, INPUTS, NEW_TOKENS, VOCABULARY = 8, 64, 64, 32128
+INPUTS, NEW_TOKENS, VOCABULARY = 64, 64, 32128
 
 
-def run_ours(num_beams: int) -> None:
+def run_ours(rows: int, num_beams: int) -> None:
     """Serves our decoding, as `t5like generate` runs it."""
     from t5like.allocator import keep_freed_memory
 
@@ -28,6 +29,7 @@ def run_ours(num_beams: int) -> None:
     from t5like.batch import SpecialTokens
     from t5like.decoding.options import BeamSearch, Greedy
     from t5like.families.t5 import t5_1_0
+    from t5like.flops import forward_flops
     from t5like.generation import Writer
     from t5like.models.transformer import Transformer, init_params
 
@@ -41,17 +43,18 @@ def run_ours(num_beams: int) -> None:
     )
     params = nn.unbox(jax.jit(lambda key: init_params(model, key))(jax.random.key(0)))
     prepared = writer.prepare(params)
-    tokens = np.random.default_rng(0).integers(2, 32000, (BATCH, INPUTS), np.int32)
+    tokens = np.random.default_rng(0).integers(2, 32000, (rows, INPUTS), np.int32)
     batch = {"encoder_input_tokens": tokens, "encoder_segment_ids": np.ones_like(tokens)}
 
     def run_once() -> int:
         jax.block_until_ready(writer(prepared, batch))
-        return BATCH * NEW_TOKENS
+        return rows * NEW_TOKENS
 
-    serve(run_once)
+    encoder, decoder = forward_flops(model.config, inputs_length=INPUTS, targets_length=NEW_TOKENS)
+    serve(run_once, flops_per_unit=(encoder + num_beams * decoder) / NEW_TOKENS)
 
 
-def run_peer(num_beams: int) -> None:
+def run_peer(rows: int, num_beams: int) -> None:
     """Serves the same in Transformers on PyTorch."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
@@ -69,7 +72,7 @@ def run_peer(num_beams: int) -> None:
     )
     model = T5ForConditionalGeneration(config).eval()
     model.generation_config.eos_token_id = None  # no row ends early
-    inputs = torch.randint(2, 32000, (BATCH, INPUTS))
+    inputs = torch.randint(2, 32000, (rows, INPUTS))
     mask = torch.ones_like(inputs)
 
     @torch.no_grad()
@@ -77,7 +80,7 @@ def run_peer(num_beams: int) -> None:
         model.generate(
             inputs, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, num_beams=num_beams
         )
-        return BATCH * NEW_TOKENS
+        return rows * NEW_TOKENS
 
     serve(run_once)
 
@@ -85,10 +88,11 @@ def run_peer(num_beams: int) -> None:
 def main() -> None:
     """Alternates the two sides."""
     parser = argument_parser(__doc__)
+    parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--num_beams", type=int, default=1)
     options = parser.parse_args()
     if options.role:
-        return (run_ours if options.role == "ours" else run_peer)(options.num_beams)
+        return (run_ours if options.role == "ours" else run_peer)(options.rows, options.num_beams)
     alternate("generate", __file__, options)
 
 

@@ -1,12 +1,16 @@
 """What this machine reaches in one large matrix product, as a side of a comparison: the ceiling of everything else.
 
-python tests/benchmarks/matrix_products.py        prints GFLOP/s in float32
+python tests/benchmarks/matrix_products.py        prints GFLOP/s in float32, or in what MATRIX_PRODUCTS_DTYPE says
 """
 
 import argparse
+import os
 import time
 
-SIZE, TIMES = 2048, 8
+DTYPE = os.environ.get("MATRIX_PRODUCTS_DTYPE", "float32")
+# Large enough for an accelerator to be at work; of a CPU, a fraction of a second.
+SIZES = {"cpu": 2048}
+OTHER_SIZE, TIMES = 8192, 8
 
 
 def main() -> None:
@@ -22,13 +26,14 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
 
-    x = jnp.ones((SIZE, SIZE))
+    size = SIZES.get(jax.default_backend(), OTHER_SIZE)
+    x = jnp.ones((size, size), DTYPE)
     product = jax.jit(jnp.dot)
 
     def run_once() -> float:
         for _ in range(TIMES):
             product(x, x).block_until_ready()
-        return TIMES * 2.0 * SIZE**3
+        return TIMES * 2.0 * size**3
 
     if options.role:
         from alternating import serve

@@ -9,7 +9,7 @@ import pytest
 
 from t5like.mesh import MeshShape
 from t5like.models.config import TransformerConfig
-from t5like.models.layers import Norm, dropout, linear, split_key
+from t5like.models.layers import Norm, dropout, linear, scales_by_sixteen_bits, split_key
 
 RMS = TransformerConfig(
     embed_dim=16, num_heads=1, head_dim=4, mlp_dim=8, num_encoder_layers=1, num_decoder_layers=0
@@ -38,6 +38,24 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(rate):
     standard_error = np.sqrt(rate * (1.0 - rate) / num)
     assert abs((y == 0).mean() - rate) < 5 * standard_error
     assert abs(y.mean() - 3.0) < 5 * 3.0 / (1.0 - rate) * standard_error
+
+
+@pytest.mark.parametrize("shape", [(4, 501, 64), (4, 2, 20_000)])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.1])
+def test_sixteen_bits_keep_the_share_and_the_mean(shape: tuple[int, ...], share: float) -> None:
+    drawn = scales_by_sixteen_bits(jax.random.key(3), share, shape)
+    assert drawn.shape == shape
+    (inverse,) = set(np.unique(drawn)) - {0.0}
+    assert abs(1 / inverse - share) <= 2**-16
+    deviation = (share * (1 - share) / drawn.size) ** 0.5
+    assert abs(float(jnp.mean(drawn > 0)) - share) < 4 * deviation
+
+
+def test_positions_that_share_a_number_are_drawn_apart() -> None:
+    is_kept, share = scales_by_sixteen_bits(jax.random.key(4), 0.7, (8, 256, 512)) > 0, 0.7
+    first, second = is_kept[:, :128], is_kept[:, 128:]
+    both = float(jnp.mean(first & second))
+    assert abs(both - share**2) < 4 * (share**2 * (1 - share**2) / first.size) ** 0.5
 
 
 def test_dropout_draws_once_for_all_positions_of_a_broadcast_axis():

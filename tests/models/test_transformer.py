@@ -307,7 +307,7 @@ def test_each_way_of_attention_equals_attention_at_once_with_dropout(attention, 
     loss, gradients = compiled_loss_and_gradients(config)(params, batch, key)
     expected_loss, expected = compiled_loss_and_gradients(WITH_DROPOUT)(params, batch, key)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
-    assert_trees_close(gradients, expected, 1e-5)
+    assert_trees_close(gradients, expected, 3e-5)  # sums in another order, of terms that cancel
 
 
 TO_REMATERIALISE = [
