@@ -50,7 +50,8 @@ HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.mark.skipif(
-    not HUGE.exists() or "[madvise]" not in HUGE.read_text(), reason="Linux has none to ask for"
+    not HUGE.exists() or "[madvise]" not in HUGE.read_text(),
+    reason="/sys/kernel/mm/transparent_hugepage/enabled is not [madvise]: Linux gives huge pages to all or to none",
 )
 def test_weights_lie_in_huge_pages() -> None:
     def mebibytes(what: str) -> float:

@@ -49,7 +49,12 @@ state() {
 end_session() { # of an attempt: whatever is left of it, as it would keep the chips from the next
   local leader
   leader="$(cat "$jobs/$1.pid" 2>/dev/null || true)"
-  [ -z "$leader" ] || pkill -KILL -s "$leader" || true
+  [ -n "$leader" ] || return 0
+  for _ in $(seq 50); do # one that is forked while pkill looks is not seen by it, but holds the lock
+    pkill -KILL -s "$leader" || true
+    is_running || return 0
+    sleep 0.1
+  done
 }
 
 start() {

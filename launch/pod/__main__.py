@@ -269,13 +269,14 @@ class _Pod:
         self.backend.stop(self.shell, self.options.grace_seconds)
 
     def delete(self) -> None:
-        if self.backend.state(self.shell) is not SliceState.MISSING:
-            try:
+        missed = []
+        try:
+            if self.backend.state(self.shell) is not SliceState.MISSING:
                 missed = self.backend.fetch_logs(self.shell, self.log_folder)
-            except CallError as error:
-                missed = [str(error)]
-            if missed:
-                _say(f"the last of these logs could not be had: {', '.join(missed)}")
+        except CallError as error:
+            missed = [str(error)]
+        if missed:
+            _say(f"the last of these logs could not be had: {', '.join(missed)}")
         # Whatever state they are in: what was made for them may be there without them.
         self.backend.delete(self.shell)
 

@@ -272,7 +272,8 @@ class Babysitter:
     def _give_back(self, code: int, why: str) -> int:
         """Deletes the slices of a job that is over, whatever that takes; nothing is begun any more."""
         self._backend.delete(self._shell)
-        self._say(f"{why}; the slices are given back, logs are in {self._logs}")
+        given_back = "the cluster keeps its slices" if self._backend.keeps else "the slices are given back"
+        self._say(f"{why}; {given_back}, logs are in {self._logs}")
         return code
 
     def _note(self, words: str) -> None:

@@ -15,7 +15,8 @@ def dry_answers(request: Request, action: str) -> Mapping[str, Sequence[str] | C
     is_new = action in ("create", "babysit") and not is_shared
     num_asked = request.slices if request.backend == "gke" and not request.xpk else 1
     states = [NOT_FOUND] * num_asked if is_new else []
-    states.append(_THERE.get(request.backend, ""))
+    made_for = f"\t{request.name}" if request.xpk and not is_shared else ""
+    states.append(_THERE.get(request.backend, "") + made_for)
     if request.backend == "gke":
         images = {"babysit": [NOT_FOUND, NOT_FOUND, ""], "setup": [NOT_FOUND]}.get(action, [""])
         pods = [json.dumps({"items": [{"metadata": {"name": f"{request.name}-slice-0-0-xxxxx"}}]})]

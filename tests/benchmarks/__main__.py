@@ -22,28 +22,13 @@ FOLDER = pathlib.Path(__file__).parent
 README = FOLDER.parents[1] / "README.md"
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 QUICK_ROUNDS = "3"
-_WORKLOADS = {
-    "train_step_t5_small": "train step, T5 1.0 small, 8 x (512 + 114)",
-    "train_step_t5x": "the same, beside T5X's network",
-    "train_step_t5_base": "train step, T5 1.0 base, 4 x (512 + 114)",
-    "train_step_t5_large": "train step, T5 1.0 large, 1 x (512 + 114)",
-    "train_step_bert_base": "train step, BERT base, 4 x 512",
-    "train_step_gpt2_small": "train step, GPT-2 small, 2 x 1024",
-    "train_step_minilm": "fine-tuning step, MiniLM-L6, 32 x 128",
-    "generate": "writing, T5 small, 8 rows, greedily",
-    "generate_one": "writing, T5 small, 1 row, greedily",
-    "generate_beams": "writing, T5 small, 8 rows, 4 beams",
-    "input": "raw text to batches, beside SeqIO",
-    "input_stored": "token store to batches on one core, beside SeqIO",
-    "train_step_gpu_tiny": "the GPU's script, on this CPU, tiny",
-    "start_up": "seconds to the first step of `configs/tiny.py`, again and at first, and of `t5like --help`",
-}
 
 
 class Benchmark(NamedTuple):
-    """A command whose last line begins with a name; `shown_as` is what the table calls it."""
+    """A command whose last line has the figures; `shown_as` is what the table calls it, `what` what it says it is."""
 
     shown_as: str
+    what: str
     script: str
     arguments: tuple[str, ...] = ()
 
@@ -56,20 +41,54 @@ _STEPS = "train_step_vs_transformers.py"
 _GENERATE = "generate_vs_transformers.py"
 _INPUT = "input_vs_seqio.py"
 BENCHMARKS = (
-    Benchmark("train_step_t5_small", _STEPS),
-    Benchmark("train_step_t5x", "train_step_vs_t5x.py"),
-    Benchmark("train_step_t5_base", _STEPS, ("--model", "t5_base", "--rounds", "5")),
-    Benchmark("train_step_t5_large", _STEPS, ("--model", "t5_large", "--rounds", "5")),
-    Benchmark("train_step_bert_base", _STEPS, ("--model", "bert_base", "--rounds", "5")),
-    Benchmark("train_step_gpt2_small", _STEPS, ("--model", "gpt2_small", "--rounds", "5")),
-    Benchmark("train_step_minilm", _STEPS, ("--model", "minilm")),
-    Benchmark("generate", _GENERATE),
-    Benchmark("generate_one", _GENERATE, ("--rows", "1")),
-    Benchmark("generate_beams", _GENERATE, ("--num_beams", "4")),
-    Benchmark("input", _INPUT, ("--rounds", "5", "--unpacked_peer")),
-    Benchmark("input_stored", _INPUT, ("--rounds", "5", "--unpacked_peer", "--stored", "--num_cores", "1")),
-    Benchmark("train_step_gpu_tiny", "train_step_on_gpu.py", ("--model", "tiny")),
-    Benchmark("start_up", "start_up.py"),
+    Benchmark("train_step_t5_small", "train step, T5 1.0 small, 8 x (512 + 114)", _STEPS),
+    Benchmark("train_step_t5x", "the same, beside T5X's network", "train_step_vs_t5x.py"),
+    Benchmark(
+        "train_step_t5_base",
+        "train step, T5 1.0 base, 4 x (512 + 114)",
+        _STEPS,
+        ("--model", "t5_base", "--rounds", "5"),
+    ),
+    Benchmark(
+        "train_step_t5_large",
+        "train step, T5 1.0 large, 1 x (512 + 114)",
+        _STEPS,
+        ("--model", "t5_large", "--rounds", "5"),
+    ),
+    Benchmark(
+        "train_step_bert_base",
+        "train step, BERT base, 4 x 512",
+        _STEPS,
+        ("--model", "bert_base", "--rounds", "5"),
+    ),
+    Benchmark(
+        "train_step_gpt2_small",
+        "train step, GPT-2 small, 2 x 1024",
+        _STEPS,
+        ("--model", "gpt2_small", "--rounds", "5"),
+    ),
+    Benchmark("train_step_minilm", "fine-tuning step, MiniLM-L6, 32 x 128", _STEPS, ("--model", "minilm")),
+    Benchmark("generate", "writing, T5 small, 8 rows, greedily", _GENERATE),
+    Benchmark("generate_one", "writing, T5 small, 1 row, greedily", _GENERATE, ("--rows", "1")),
+    Benchmark("generate_beams", "writing, T5 small, 8 rows, 4 beams", _GENERATE, ("--num_beams", "4")),
+    Benchmark("input", "raw text to batches, beside SeqIO", _INPUT, ("--rounds", "5", "--unpacked_peer")),
+    Benchmark(
+        "input_stored",
+        "token store to batches on one core, beside SeqIO",
+        _INPUT,
+        ("--rounds", "5", "--unpacked_peer", "--stored", "--num_cores", "1"),
+    ),
+    Benchmark(
+        "train_step_gpu_tiny",
+        "the GPU's script, on this CPU, tiny",
+        "train_step_on_gpu.py",
+        ("--model", "tiny"),
+    ),
+    Benchmark(
+        "start_up",
+        "seconds to the first step of `configs/tiny.py`, again and at first, and of `t5like --help`",
+        "start_up.py",
+    ),
 )
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -104,15 +123,15 @@ def last_line(benchmark: Benchmark, *more: str) -> str:
     return line.strip()
 
 
-def row(shown_as: str, line: str) -> str:
+def row(benchmark: Benchmark, line: str) -> str:
     """Returns a row of the table, of the last line of a benchmark."""
     found = dict(re.findall(r"(\w+)=(\S+)", line))
     if "ratio" not in found:
         told = " / ".join(value for value in found.values())
-        return f"| `{shown_as}` | {_WORKLOADS[shown_as]} | | {told} | | | |"
+        return f"| `{benchmark.shown_as}` | {benchmark.what} | | {told} | | | |"
     share = f"{100 * float(found['share']):.0f} %" if "share" in found else ""
     ours, peer = (f"{float(found[side]):,.0f}" for side in ("ours", "peer"))
-    cells = (f"`{shown_as}`", _WORKLOADS[shown_as], found["ratio"], ours, peer, found["spread"], share)
+    cells = (f"`{benchmark.shown_as}`", benchmark.what, found["ratio"], ours, peer, found["spread"], share)
     return "| " + " | ".join(cells) + " |"
 
 
@@ -159,7 +178,7 @@ def main() -> int:
     rows, failed, about = rows_in(old), [], machine()
     for each in chosen:
         try:
-            rows[each.shown_as] = row(each.shown_as, last_line(each, *more))
+            rows[each.shown_as] = row(each, last_line(each, *more))
         except subprocess.CalledProcessError as error:
             failed.append(f"{each.shown_as} (exit code {error.returncode})")
             rows.pop(each.shown_as, None)

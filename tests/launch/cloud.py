@@ -184,6 +184,7 @@ class Program:
                     state["made"][f"clusters/{self.flags['cluster']}"] = {
                         "state": "RUNNING",
                         "has_queue": True,
+                        "made_for": self.flags["cluster"],
                     }
                 return 0
             case ["xpk", "cluster", "delete"]:
@@ -272,7 +273,9 @@ class Program:
             found = state["made"].get(f"{kind}/{name}")
             if found is None:
                 return _fail(1, f"NOT_FOUND: {name}")
-            print(found["state"])
+            print(found["state"], found["made_for"], sep="\t") if "made_for" in found else print(
+                found["state"]
+            )
             faults = state["faults"]
             if found["state"] == "PROVISIONING" and faults.get("failing_creations", 0) > 0:
                 faults["failing_creations"] -= 1
@@ -367,6 +370,8 @@ class Program:
             case ["get", "localqueue", name]:
                 with self.cloud.opened() as state:
                     cluster = state["made"][f"clusters/{self.flags['context'].rpartition('_')[2]}"]
+                if state["faults"].get("has_no_kubectl"):
+                    return _fail(1, "Unable to connect to the server")
                 if not cluster["has_queue"]:
                     return _fail(1, 'the server doesn\'t have a resource type "localqueue"')
                 return 0

@@ -229,7 +229,8 @@ def test_kubernetes_fails_with_the_code_of_its_pod(launcher: MakeLauncher) -> No
 
 def test_xpk_makes_a_cluster_whole_and_deletes_it(launcher: MakeLauncher) -> None:
     launch = launcher("xpk")
-    _has_cluster(launch.cloud, "base", has_queue=False)  # the making of it was interrupted
+    # The making of it was interrupted.
+    _has_cluster(launch.cloud, "base", has_queue=False, made_for="base")
     with launch.start(*FAST, "babysit", "true") as process:
         _complete_jobset(launch.cloud)
         _, err = process.communicate(timeout=ENOUGH_SECONDS)
@@ -253,7 +254,28 @@ def test_a_cluster_that_others_use_gets_the_job_into_its_queue_and_stays(launche
     assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "multislice-queue"
     assert launch.cloud.made("jobset", "jobset") is None
     assert launch.cloud.made("clusters", "c") is not None
+    assert "the cluster keeps its slices" in err
     assert not told(launch.cloud, "xpk")
+
+
+@pytest.mark.parametrize("action", [("create",), ("run", "true"), ("delete",), ("babysit", "true")])
+def test_a_cluster_of_that_name_that_was_not_made_here_is_left_alone(
+    launcher: MakeLauncher, action: tuple[str, ...]
+) -> None:
+    launch = launcher("xpk")
+    _has_cluster(launch.cloud, "base", has_queue=True)
+    refused = launch(*FAST, *action)
+    assert refused.returncode == 2
+    assert "The cluster base was not made here; give another --name, or --cluster base" in refused.stderr
+    assert not told(launch.cloud, "xpk")
+    assert not told(launch.cloud, "kubectl", "delete")
+
+
+def test_a_cluster_that_answers_no_more_is_deleted_all_the_same(launcher: MakeLauncher) -> None:
+    launch = launcher("xpk", has_no_kubectl=True)
+    _has_cluster(launch.cloud, "base", has_queue=True, made_for="base")
+    launch("delete")
+    assert launch.cloud.made("clusters", "base") is None
 
 
 def test_a_job_in_a_queue_is_said_to_be_there(launcher: MakeLauncher) -> None:
@@ -266,9 +288,10 @@ def test_a_job_in_a_queue_is_said_to_be_there(launcher: MakeLauncher) -> None:
     assert "the JobSet, in a queue" in launch("status").stdout
 
 
-def _has_cluster(cloud: Cloud, name: str, *, has_queue: bool) -> None:
+def _has_cluster(cloud: Cloud, name: str, *, has_queue: bool, made_for: str = "") -> None:
     with cloud.opened() as state:
-        state["made"][f"clusters/{name}"] = {"state": "RUNNING", "has_queue": has_queue}
+        cluster = {"state": "RUNNING", "has_queue": has_queue, "made_for": made_for}
+        state["made"][f"clusters/{name}"] = cluster
 
 
 def _complete_jobset(cloud: Cloud) -> dict:

@@ -150,7 +150,8 @@ def test_what_a_command_leaves_behind_does_not_keep_the_next_one_waiting(
 def test_a_job_that_vanished_is_lost_and_is_not_taken_for_a_good_end(
     job: Job, tmp_path: pathlib.Path
 ) -> None:
-    job("start", 1, "k", "sleep", 300)
+    job("start", 1, "k", "bash", "-c", "echo begins; exec sleep 300")
+    wait_for(lambda: "begins" in job("log", 1, 0))  # then nothing is being forked, which pkill would not see
     subprocess.run(["pkill", "-KILL", "-s", str(leader(tmp_path, 1))], check=True)
     wait_for(lambda: is_over(job))
     assert job("state") == "job 1 lost k"

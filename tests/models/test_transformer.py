@@ -301,13 +301,14 @@ def test_scanned_layers_equal_unrolled_ones_with_dropout(random_batch):
 
 @pytest.mark.parametrize("attention", ["per_example", "chunked", "flash"])
 def test_each_way_of_attention_equals_attention_at_once_with_dropout(attention, random_batch):
-    batch, key = random_batch(ROWS), dropout_key(5)
+    # Of draws 4 and 5 the terms of a gradient cancel, and its rounding alone is 1.5e-5; of ten others below 7e-6.
+    batch, key = random_batch(ROWS), dropout_key(7)
     params = draw_params(WITH_DROPOUT)
     config = dataclasses.replace(WITH_DROPOUT, attention=attention)
     loss, gradients = compiled_loss_and_gradients(config)(params, batch, key)
     expected_loss, expected = compiled_loss_and_gradients(WITH_DROPOUT)(params, batch, key)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
-    assert_trees_close(gradients, expected, 3e-5)  # sums in another order, of terms that cancel
+    assert_trees_close(gradients, expected, 1e-5)
 
 
 TO_REMATERIALISE = [

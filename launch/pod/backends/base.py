@@ -32,6 +32,11 @@ class Backend(abc.ABC):
     recreates = False
     wait_seconds = 10.0
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the slices are not of this request's making."""
+        return False
+
     def __init__(self, request: Request):
         """Calls nothing."""
         self.request = request

@@ -5,6 +5,7 @@ has variables in its manifest for all to read, and looks for the end of the comm
 `xpk workload list` and `xpk workload delete` know it all the same.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _STATES = {
     "ERROR": SliceState.FAILED,
 }
 _NO_KUEUE = "the server doesn't have a resource type"
+# By which a cluster is known to have been made for a request of a name. xpk's own label stays beside it: gcloud takes the last.
+_OURS = "t5like"
 _CLUSTER_SECONDS = 2 * 3600.0
 
 
@@ -61,6 +64,7 @@ class XpkKubernetes(Kubernetes):
             f"--num-slices={request.slices}",
             capacity,
         ]
+        words.append(f"--custom-cluster-arguments=--labels=gke_product_type=xpk,{_OURS}={request.name}")
         words += ["--enable-gcsfuse-csi-driver"] if request.bucket else []
         must(shell, self._xpk("create", *words))
         self.connect(shell)
@@ -77,11 +81,17 @@ class XpkKubernetes(Kubernetes):
         return SliceState.MISSING if answer.code else SliceState.ACTIVE
 
     def delete(self, shell: Shell) -> None:
-        """See `Backend`. A cluster that was named stays, for others have jobs there."""
-        if self.state(shell) is SliceState.ACTIVE:
-            self._end_job(shell)
-        if not self.request.cluster and self._cluster_state(shell) is not SliceState.MISSING:
-            must(shell, self._xpk("delete"))
+        """See `Backend`. A cluster that was named stays, for others have jobs there; one that was made goes in any case."""
+        if self.request.cluster:
+            if self.state(shell) is SliceState.ACTIVE:
+                self._end_job(shell)
+            return
+        if self._cluster_state(shell) is SliceState.MISSING:
+            return
+        with contextlib.suppress(CallError):  # whatever answers no more costs all the same
+            if self.state(shell) is SliceState.ACTIVE:
+                self._end_job(shell)
+        must(shell, self._xpk("delete"))
 
     def manifest(self, command: Sequence[str], attempt: int) -> dict[str, Any]:
         """Returns the JobSet of a command."""
@@ -97,8 +107,19 @@ class XpkKubernetes(Kubernetes):
             pod["spec"]["priorityClassName"] = _PRIORITY
         return manifest
 
+    @property
+    def keeps(self) -> bool:
+        """See `Backend`."""
+        return self.request.cluster is not None
+
     def _cluster_state(self, shell: Shell) -> SliceState:
-        words = ("container", "clusters", "describe", self._cluster, "--format=value(status)")
+        """Returns how far the cluster is.
+
+        Raises:
+          UserError: it is called as the request is, but was not made for it, so that it is neither used nor deleted.
+        """
+        fields = f"--format=value(status,resourceLabels.{_OURS})"
+        words = ("container", "clusters", "describe", self._cluster, fields)
         where = (f"--location={self.request.region}", f"--project={self.request.project}")
         call = Call(argv=("gcloud", *words, *where), asks="state")
         answer = shell.call(call)
@@ -106,7 +127,13 @@ class XpkKubernetes(Kubernetes):
             return SliceState.MISSING
         if answer.code:
             raise CallError(call, answer)
-        return _STATES.get(answer.out.strip(), SliceState.ACTIVE)
+        status, _, made_for = answer.out.strip().partition("\t")
+        if not self.request.cluster and made_for != self.request.name:
+            raise UserError(
+                f"The cluster {self._cluster} was not made here; give another --name, or --cluster {self._cluster} to use its "
+                "queue and leave it there."
+            )
+        return _STATES.get(status, SliceState.ACTIVE)
 
     def _xpk(self, verb: str, *words: str) -> Call:
         request = self.request
