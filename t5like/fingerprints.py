@@ -57,6 +57,7 @@ def _jitted(everywhere: NamedSharding | None) -> Any:
     return jax.jit(lambda leaves: jnp.stack([_digest(leaf) for leaf in leaves]), out_shardings=everywhere)
 
 
+@jax.jit  # arrays of one shape are traced once
 def _digest(array: jax.Array) -> jax.Array:
     """Returns [3] uint32: two words of the digest, and 1 where a number is not finite."""
     words = _words(array)
