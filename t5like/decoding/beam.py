@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5like.decoding.largest import largest
 from t5like.decoding.options import BeamSearch
 from t5like.decoding.step import Reorder, State, Step, forbid_ids_from
 
@@ -103,10 +104,11 @@ def _candidates(search: _Search, logits: jax.Array, num_tokens: int | None) -> t
       logits: [batch * num_beams, vocab] float32.
     """
     batch, num_beams, _ = search.running.tokens.shape
-    log_probs = forbid_ids_from(num_tokens, jax.nn.log_softmax(logits))
+    total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     # No beam has more than all the candidates: [batch * num_beams, vocab] -> [batch * num_beams, num_each]
-    num_each = min(2 * num_beams, log_probs.shape[-1])
-    log_probs, ids = jax.lax.top_k(log_probs, num_each)
+    num_each = min(2 * num_beams, logits.shape[-1])
+    chosen_logits, ids = largest(forbid_ids_from(num_tokens, logits), num_each)
+    log_probs = chosen_logits - total
     scores = search.running.scores[:, :, None] + log_probs.reshape(batch, num_beams, num_each)
     scores, chosen = jax.lax.top_k(scores.reshape(batch, num_beams * num_each), 2 * num_beams)
     parents = chosen // num_each

@@ -5,13 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from t5like.decoding.largest import BLOCK, largest
 from t5like.decoding.options import Greedy, Sampling
 from t5like.decoding.step import State, Step, forbid_ids_from
 
 Carry = tuple[jax.Array, jax.Array, State, jax.Array, jax.Array]
 """Tokens in a row so far, the last of each [rows], the state before it, all [rows, max_length], and which rows ended."""
 
-_BLOCK = 128  # T5's embedding tables are multiples of it
 _HIGHEST_BIT = 29  # of a float32 from 0 to 1
 
 
@@ -93,20 +93,12 @@ def next_tokens(
     """
     logits = forbid_ids_from(num_tokens, logits)
     if isinstance(options, Greedy):
-        tokens = likeliest(logits)
+        tokens = largest(logits, 1)[1][:, 0]
     else:
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), position))(seeds)
         tokens = draw(logits, keys, options)
     tokens = jnp.where(has_ended, pad_id, tokens)
     return tokens, has_ended | (tokens == eos_id)
-
-
-def likeliest(logits: jax.Array) -> jax.Array:
-    """Returns the id of the largest logit of each row, the first of equals, [rows] int32."""
-    # As argmax does, which XLA compiles for the CPU into a loop four times as long.
-    vocab = logits.shape[-1]
-    is_largest = logits == jnp.max(logits, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(is_largest, jnp.arange(vocab, dtype=jnp.int32), vocab - 1), axis=-1)
 
 
 def draw(logits: jax.Array, keys: jax.Array, options: Sampling) -> jax.Array:
@@ -119,7 +111,7 @@ def draw(logits: jax.Array, keys: jax.Array, options: Sampling) -> jax.Array:
     ids = None
     if options.top_k is not None:
         # [rows, vocab] -> [rows, top_k]
-        logits, ids = jax.lax.top_k(logits, min(options.top_k, logits.shape[-1]))
+        logits, ids = largest(logits, min(options.top_k, logits.shape[-1]))
     # Largest 0, so that no temperature is too low.
     logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / options.temperature
     if options.top_p is not None and options.top_p < 1:
@@ -161,7 +153,7 @@ def _draw_one(key: jax.Array, logits: jax.Array) -> jax.Array:
     Two draws from a few hundred rather than one from all, which would need a random number for every id.
     """
     block_key, id_key = jax.random.split(key)
-    padding = -logits.shape[0] % _BLOCK
-    blocks = jnp.pad(logits, (0, padding), constant_values=-jnp.inf).reshape(-1, _BLOCK)
+    padding = -logits.shape[0] % BLOCK
+    blocks = jnp.pad(logits, (0, padding), constant_values=-jnp.inf).reshape(-1, BLOCK)
     block = jax.random.categorical(block_key, jax.nn.logsumexp(blocks, axis=-1))
-    return block * _BLOCK + jax.random.categorical(id_key, blocks[block])
+    return block * BLOCK + jax.random.categorical(id_key, blocks[block])
