@@ -16,13 +16,21 @@ import json
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
-from tensorboardX import SummaryWriter
-
 from t5like.record_lines import RecordLine, Row, read_record
 from t5like.whole_files import write_text
+
+# Where PyTorch is installed, tensorboardX would bring it in, for tensors that it is never given: a second of each start.
+_torch, sys.modules["torch"] = sys.modules.get("torch"), None  # type: ignore[assignment]
+from tensorboardX import SummaryWriter  # noqa: E402
+
+if _torch is None:
+    del sys.modules["torch"]
+else:
+    sys.modules["torch"] = _torch
 
 METRICS_FILE = "metrics.jsonl"
 PREVIOUS_METRICS_FILE = "metrics.previous.jsonl"

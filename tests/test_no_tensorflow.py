@@ -1,4 +1,7 @@
-"""TensorFlow is never imported, not even where it is installed and somebody we import would like to have it."""
+"""TensorFlow is never imported, not even where it is installed and somebody we import would like to have it.
+
+Nor does a command import PyTorch, which would cost each a second.
+"""
 
 import ast
 import os
@@ -19,7 +22,7 @@ SOURCES = sorted(
     if path not in PEERS
 )
 
-# Stands in for an installed TensorFlow, and says who imports it.
+# Stands in for an installed package, and says who imports it.
 IMPOSTOR = """
 import sys, traceback
 traceback.print_stack(file=sys.stdout)
@@ -32,7 +35,7 @@ import pathlib, sys
 from t5like.cli import dispatch
 for line in pathlib.Path("commands").read_text().splitlines():
     dispatch(line.split("|"))
-print("LOADED", sorted(name for name in sys.modules if name.split(".")[0] == "tensorflow"))
+print("LOADED", sorted(name for name in sys.modules if name.split(".")[0] in ("tensorflow", "torch")))
 """
 
 
@@ -86,7 +89,8 @@ def test_no_command_brings_it_in(
         ["generate", "--init", "b", "--text", "abc", *few],
     ]
     (tmp_path / "commands").write_text("\n".join("|".join(command) for command in commands))
-    (tmp_path / "tensorflow.py").write_text(IMPOSTOR)
+    for package in ("tensorflow", "torch"):
+        (tmp_path / f"{package}.py").write_text(IMPOSTOR)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(
         [sys.executable, "-c", RUN], cwd=tmp_path, env=environment, capture_output=True, text=True
