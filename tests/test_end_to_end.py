@@ -84,11 +84,6 @@ def test_evaluating_again_gives_the_same_scores(finetuned: tuple[Path, str]) -> 
     assert t5like("evaluate", "--init", str(workdir)) in printed
 
 
-def test_generating_answers_every_input_with_one_line(finetuned: tuple[Path, str]) -> None:
-    texts = ("docstring: Return the square root of x.", "docstring: Close the connection to the server.")
-    assert len(t5like("generate", "--init", str(finetuned[0]), "--text", *texts).splitlines()) == len(texts)
-
-
 def test_the_report_tells_of_both_runs(finetuned: tuple[Path, str]) -> None:
     page = (finetuned[0] / "report.html").read_text(encoding="utf-8")
     assert "Pretraining" in page

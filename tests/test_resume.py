@@ -233,20 +233,6 @@ def stop_after_first_checkpoint(command: dict[str, Any], what: signal.Signals) -
     return process.returncode, printed
 
 
-def test_a_killed_process_goes_on_where_it_was(
-    command: dict[str, Any], small_pretrain: Any, pretrained: Path, tmp_path: Path
-) -> None:
-    code, printed = stop_after_first_checkpoint(command, signal.SIGKILL)
-    assert code == -signal.SIGKILL, printed
-    assert latest_checkpoint(tmp_path / "run") in (4, 8)
-    assert not (tmp_path / "run" / "evaluation.json").exists()
-    again = subprocess.run(**command)
-    assert again.returncode == 0, again.stderr
-    assert "resuming at step " in again.stderr
-    assert again.stdout.startswith("held-out nats per token: ")
-    assert_ends_alike(small_pretrain, tmp_path / "run", pretrained)
-
-
 def test_a_process_that_is_told_to_end_saves_and_goes_on(
     command: dict[str, Any], small_pretrain: Any, pretrained: Path, tmp_path: Path
 ) -> None:
