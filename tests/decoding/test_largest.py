@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5like.decoding.largest import largest
+from t5like.decoding.largest import largest, largest_by_blocks, largest_of_all
 
-found = jax.jit(largest, static_argnums=1)
+WAYS = [jax.jit(find, static_argnums=1) for find in (largest, largest_by_blocks, largest_of_all)]
 
 
 # Few values, so that there are equals within blocks and across them; -inf for ids that are forbidden.
@@ -23,10 +23,11 @@ def test_they_are_those_of_top_k_and_of_equals_the_first(vocab, num, num_values,
     logits = np.random.default_rng(seed).integers(0, num_values, (3, vocab)).astype(np.float32)
     logits[logits == 0] = -np.inf
     num = min(num, vocab)
-    values, ids = found(jnp.asarray(logits), num)
     expected, expected_ids = jax.lax.top_k(logits, num)
-    np.testing.assert_array_equal(values, expected)
-    np.testing.assert_array_equal(ids, expected_ids)
+    for find in WAYS:
+        values, ids = find(jnp.asarray(logits), num)
+        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(ids, expected_ids)
 
 
 def test_a_vocabulary_is_not_gone_through_for_them():
