@@ -5,7 +5,7 @@ On one host each of these does nothing, or what it says for one.
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -152,6 +152,20 @@ def fetch(tree: PyTree) -> PyTree:
         return jax.device_get(tree)
     mark()
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def fetch_each(computed: Iterable[tuple[Any, PyTree]]) -> Iterator[tuple[Any, PyTree]]:
+    """Yields whatever comes beside some arrays, and them as `fetch` does: each once the next are being computed already.
+
+    So devices are given their next batch before anybody waits for the one before.
+    """
+    behind: tuple[Any, PyTree] | None = None
+    for due in computed:
+        if behind is not None:
+            yield behind[0], fetch(behind[1])
+        behind = due
+    if behind is not None:
+        yield behind[0], fetch(behind[1])
 
 
 def shared_cursor(own: dict[str, Any]) -> dict[str, Any]:

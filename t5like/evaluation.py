@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 
 from t5like.batch import EXAMPLE_IDS, Features, trained_stack, without_ids
 from t5like.data.pipeline import evaluation_batches
-from t5like.distributed import fetch
+from t5like.distributed import fetch_each
 from t5like.losses import LossSums, loss_metrics
 from t5like.models.transformer import Transformer
 from t5like.ngram_model import NgramModel, floor_nats_per_token, sequences_of_rows
@@ -94,9 +94,11 @@ def held_out_loss(
 
     def evaluate(params: PyTree) -> dict[str, float]:
         sums: dict[str, list[np.ndarray]] = collections.defaultdict(list)  # [4, rows of a batch] each
-        for batch in evaluation_batches(rows, batch_size=batch_size):
-            is_row = batch[EXAMPLE_IDS] >= 0
-            losses = fetch(row_sums(params, put_batch(without_ids(batch), sharding)))
+        computed = (
+            (batch[EXAMPLE_IDS] >= 0, row_sums(params, put_batch(without_ids(batch), sharding)))
+            for batch in evaluation_batches(rows, batch_size=batch_size)
+        )
+        for is_row, losses in fetch_each(computed):
             for name, loss in losses.items():
                 sums[name].append(np.stack(loss)[:, is_row])
         totals = {

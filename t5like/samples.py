@@ -41,8 +41,8 @@ def pretraining_samples(
         return _filled(model, params, rows, batch, vocabulary, sharding)
     if not model.config.num_encoder_layers:
         return _continued(model, params, rows, num_rows, vocabulary, sharding)
-    prepare, answer = answer_writer(model, vocabulary, batch["decoder_target_tokens"].shape[1])
-    predictions = answer(prepare(params), put_batch(without_ids(batch), sharding))
+    prepare, write, read = answer_writer(model, vocabulary, batch["decoder_target_tokens"].shape[1])
+    predictions = read(fetch(write(prepare(params), put_batch(without_ids(batch), sharding))))
     return [
         Sample(
             inputs=vocabulary.decode(row["encoder_input_tokens"]),

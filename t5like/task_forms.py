@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 from t5like.batch import EXAMPLE_IDS, Features, without_ids
 from t5like.data.pipeline import evaluation_batches
 from t5like.data.vocabulary import Vocabulary
-from t5like.distributed import fetch
+from t5like.distributed import fetch_each
 from t5like.errors import UserError
 from t5like.generation import Writer, label_scores
 from t5like.models.config import TransformerConfig
@@ -177,11 +177,11 @@ class WrittenForm:
         length = self._objective.targets_length
         if self._answers == "ranked":
             return _ranker(model, self._task, batches, vocabulary=self._vocabulary, length=length)
-        prepare, write = answer_writer(model, self._vocabulary, length)
+        prepare, write, read = answer_writer(model, self._vocabulary, length)
 
         def answer_all(params: PyTree) -> list[Answer]:
             prepared = prepare(params)
-            texts = batches.each(lambda batch: write(prepared, batch))
+            texts = batches.each(lambda batch: write(prepared, batch), read)
             return [self._task.parsed(text, example) for text, example in zip(texts, examples, strict=True)]
 
         return answer_all
@@ -235,7 +235,7 @@ class HeadForm:
             (prediction,) = model.apply({"params": params}, batch, method=Transformer.predictions).values()
             return prediction
 
-        return lambda params: answers(batches.each(lambda batch: fetch(predict(params, batch))))
+        return lambda params: answers(batches.each(lambda batch: predict(params, batch)))
 
 
 def _reordered(read: ReadOutputs, rows: np.ndarray) -> ReadOutputs:
@@ -270,26 +270,36 @@ class Batches:
                 arrays = trimmed(arrays)
             yield places, put_batch(arrays, sharding)
 
-    def each(self, answer: Callable[[dict[str, jax.Array]], Sequence[Any]]) -> list[Any]:
-        """Returns what `answer` gives for each row of a batch, for all rows in order."""
+    def each(
+        self,
+        compute: Callable[[dict[str, jax.Array]], jax.Array],
+        read: Callable[[np.ndarray], Sequence[Any]] = list,
+    ) -> list[Any]:
+        """Returns what `compute` gives for each row of a batch, on the host and as `read` reads it, for all rows in order."""
         results: list[Any] = [None] * len(self._rows)
-        for places, batch in self:
-            for place, result in zip(places, answer(batch), strict=True):
+        for places, outputs in fetch_each((places, compute(batch)) for places, batch in self):
+            for place, result in zip(places, read(outputs), strict=True):
                 if place >= 0:
                     results[place] = result
         return results
 
 
-def answer_writer(
-    model: Transformer, vocabulary: Vocabulary, max_length: int
-) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree, Any], list[str]]]:
-    """Returns what is done to the parameters once, and what then answers a batch, writing greedily."""
+class AnswerWriter(NamedTuple):
+    """How a model writes its answers, greedily."""
+
+    prepare: Callable[[PyTree], PyTree]  # of the parameters, once
+    write: Callable[[PyTree, Any], jax.Array]  # prepared parameters and a batch -> tokens [batch, 1, length]
+    read: Callable[[np.ndarray], list[str]]
+
+
+def answer_writer(model: Transformer, vocabulary: Vocabulary, max_length: int) -> AnswerWriter:
+    """Returns how a model answers batches in texts of so many tokens."""
     writer = Writer(model, vocabulary.special_tokens, num_tokens=vocabulary.num_tokens, max_length=max_length)
-
-    def answer(prepared: PyTree, batch: dict[str, jax.Array]) -> list[str]:
-        return [vocabulary.decode(ids) for ids in fetch(writer(prepared, batch).tokens)[:, 0]]
-
-    return writer.prepare, answer
+    return AnswerWriter(
+        writer.prepare,
+        lambda prepared, batch: writer(prepared, batch).tokens,
+        lambda tokens: [vocabulary.decode(ids) for ids in tokens[:, 0]],
+    )
 
 
 def _ranker(
@@ -308,7 +318,7 @@ def _ranker(
     score_labels = jax.jit(functools.partial(label_scores, model, targets=targets))
 
     def answer_all(params: PyTree) -> list[Answer]:
-        scores = batches.each(lambda batch: fetch(score_labels(params, batch)))
+        scores = batches.each(lambda batch: score_labels(params, batch))
         return [int(np.argmax(row)) for row in scores]
 
     return answer_all

@@ -1,6 +1,7 @@
 """What hosts agree on and share out, on hosts that are made up; tests/hosts/test_runs.py has real ones."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5like import distributed
 from t5like.data.lanes import ONLY_HOST, HostShare
-from t5like.distributed import agree, host_share, shared_cursor
+from t5like.distributed import agree, fetch_each, host_share, shared_cursor
 from t5like.errors import UserError
 from t5like.sharding import put_batch
 
@@ -109,3 +110,23 @@ def test_the_cursor_of_a_batch_is_that_of_all_its_lanes(monkeypatch: pytest.Monk
     second = {"num_lanes": 2, "lanes": {"1": {"row": 6}}}
     hosts_that_state(monkeypatch, first, second)
     assert shared_cursor(first) == {"num_lanes": 2, "lanes": {"0": {"row": 5}, "1": {"row": 6}}}
+
+
+@pytest.mark.parametrize("num", [0, 1, 4])
+def test_each_is_fetched_once_the_next_is_being_computed(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, int]] = []
+    original = distributed.fetch
+
+    def fetch(tree: Any) -> Any:
+        events.append(("fetched", int(tree)))
+        return original(tree)
+
+    def computed() -> Iterator[tuple[str, jax.Array]]:
+        for i in range(num):
+            events.append(("computed", i))
+            yield f"note {i}", jax.numpy.asarray(i)
+
+    monkeypatch.setattr(distributed, "fetch", fetch)
+    assert list(fetch_each(computed())) == [(f"note {i}", i) for i in range(num)]
+    for i in range(num - 1):
+        assert events.index(("computed", i + 1)) < events.index(("fetched", i))
