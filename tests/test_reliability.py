@@ -14,8 +14,12 @@ SCRIPTS = Path(__file__).with_name("reliability")
     ("command", "last_line"),
     [
         (
-            "kill_anywhere.py --num_kills 1 --in_saves 1 --num_steps 40 --max_wait_seconds 6",
-            r"kill_anywhere ok=1 of 1 in_saves=[01] num_hosts=1 steps=40 resumed_at=1 distinct steps",
+            "kill_anywhere.py --num_kills 2 --in_saves 1 --num_steps 40 --max_wait_seconds 6",
+            r"kill_anywhere ok=2 of 2 in_saves=[12] num_hosts=1 steps=40 resumed_at=[12] distinct steps",
+        ),
+        (
+            "sigterm_in_phases.py --num_each 1 --phases compile",
+            r"sigterm_in_phases compile=1 of 1 saved=[01] refused=[01] seconds<=[\d.]+",
         ),
         (
             "preempted_slices.py --num_preemptions 1 --num_steps 24 --max_wait_seconds 0.5",

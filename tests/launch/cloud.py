@@ -273,9 +273,7 @@ class Program:
             found = state["made"].get(f"{kind}/{name}")
             if found is None:
                 return _fail(1, f"NOT_FOUND: {name}")
-            print(found["state"], found["made_for"], sep="\t") if "made_for" in found else print(
-                found["state"]
-            )
+            print(*(found[field] for field in ("state", "made_for") if field in found), sep="\t")
             faults = state["faults"]
             if found["state"] == "PROVISIONING" and faults.get("failing_creations", 0) > 0:
                 faults["failing_creations"] -= 1

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,11 +36,12 @@ def job(tmp_path: pathlib.Path) -> Iterator[Job]:
     """Returns what calls job.sh of a home folder and gives what it prints, once it ends well."""
     environment = {**os.environ, "HOME": str(tmp_path)}
 
-    def call(*words: object, code: int = 0) -> str:
+    def call(*words: object, code: int = 0, path: pathlib.Path | None = None) -> str:
+        before = {} if path is None else {"PATH": f"{path}:{os.environ['PATH']}"}
         script = ROOT / "launch" / "host" / "job.sh"
         done = subprocess.run(
             ["bash", str(script), *map(str, words)],
-            env=environment,
+            env=environment | before,
             capture_output=True,
             text=True,
             timeout=60,
@@ -155,6 +157,18 @@ def test_a_job_that_vanished_is_lost_and_is_not_taken_for_a_good_end(
     subprocess.run(["pkill", "-KILL", "-s", str(leader(tmp_path, 1))], check=True)
     wait_for(lambda: is_over(job))
     assert job("state") == "job 1 lost k"
+
+
+def test_what_is_forked_while_the_others_are_killed_is_killed_too(job: Job, tmp_path: pathlib.Path) -> None:
+    blind = tmp_path / "bin" / "pkill"  # which sees nothing when it is first called
+    blind.parent.mkdir()
+    blind.write_text(
+        f'#!/bin/sh\n[ -e {tmp_path}/seen ] || {{ touch {tmp_path}/seen; exit 1; }}\nexec {shutil.which("pkill")} "$@"\n'
+    )
+    blind.chmod(0o755)
+    job("start", 1, "k", "bash", "-c", "trap '' TERM; echo begins; exec sleep 300")
+    wait_for(lambda: "begins" in job("log", 1, 0))
+    assert job("stop", 0, path=blind.parent) == "job 1 stopped 137 k"
 
 
 def test_a_command_whose_supervisor_is_gone_still_runs(job: Job, tmp_path: pathlib.Path) -> None:

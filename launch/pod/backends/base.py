@@ -32,14 +32,14 @@ class Backend(abc.ABC):
     recreates = False
     wait_seconds = 10.0
 
+    def __init__(self, request: Request):
+        """Calls nothing."""
+        self.request = request
+
     @property
     def keeps(self) -> bool:
         """Whether the slices are not of this request's making."""
         return False
-
-    def __init__(self, request: Request):
-        """Calls nothing."""
-        self.request = request
 
     @abc.abstractmethod
     def connect(self, shell: Shell) -> None:
